@@ -1,0 +1,62 @@
+"""fieldmark: train, compare and look inside image classifiers for specialised pictures.
+
+```python
+import fieldmark as fm
+
+table = fm.read_table("leaves.csv")
+run = fm.train(table, recipe="quick", out="runs/leaves")
+print(run.evaluate().metrics)
+fm.load_run("runs/leaves").predictor()("leaf.jpg", top=5)
+```
+
+Names are resolved on first use, so importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fieldmark.data.sources import read_table
+    from fieldmark.data.table import Row, Table
+    from fieldmark.errors import FieldmarkError
+    from fieldmark.recipes import Recipe, read_recipe
+    from fieldmark.verbs import Evaluation, Run, load_run, train
+
+__version__ = "0.1.0"
+__all__ = [
+    "Evaluation",
+    "FieldmarkError",
+    "Recipe",
+    "Row",
+    "Run",
+    "Table",
+    "load_run",
+    "read_recipe",
+    "read_table",
+    "train",
+]
+
+_HOMES = {
+    "Evaluation": "fieldmark.verbs",
+    "FieldmarkError": "fieldmark.errors",
+    "Recipe": "fieldmark.recipes",
+    "Row": "fieldmark.data.table",
+    "Run": "fieldmark.verbs",
+    "Table": "fieldmark.data.table",
+    "load_run": "fieldmark.verbs",
+    "read_recipe": "fieldmark.recipes",
+    "read_table": "fieldmark.data.sources",
+    "train": "fieldmark.verbs",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fieldmark' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,51 @@
+"""The commands, by name; each is imported only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from fieldmark import __version__
+from fieldmark.cli.output import fail
+from fieldmark.errors import FieldmarkError
+
+COMMANDS = {
+    "demo": ("demo:demo", "Draw sample leaves, train on them, evaluate: the main job in a minute."),
+    "sample": ("sample:sample", "Write a drawn sample set as a folder with a table."),
+    "train": ("train:train", "Train one run from labelled images and evaluate it."),
+    "evaluate": ("evaluate:evaluate", "Score a run on a split or on other labelled images."),
+    "predict": ("predict:predict", "Classify files, folders and tables."),
+    "recipes": ("recipes:recipes", "List the shipped recipes, or show one whole."),
+    "models": ("models:models", "List the models that a recipe can name."),
+}
+
+
+def build_app() -> App:
+    """The command line as an object."""
+    app = App(
+        name="fieldmark",
+        help="Train, compare and look inside image classifiers for your own specialised pictures.",
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+    )
+    for name, (home, line) in COMMANDS.items():
+        app.command(f"fieldmark.cli.{home}", name=name, help=line)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; exit with 0 (fine), 2 (the user's input) or, for a bug, 1."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        build_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except (CycloptsError, FieldmarkError) as error:
+        sys.exit(fail(error, as_json="--json" in words))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nfieldmark: stopped. A run goes on by the same command with --resume\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; there is nobody left to tell.
+        sys.stderr.close()
+        sys.exit(0)

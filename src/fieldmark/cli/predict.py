@@ -1,0 +1,104 @@
+"""`fieldmark predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich import box
+from rich.table import Table
+
+from fieldmark.cli.output import Output, stdout_for_results
+from fieldmark.errors import UnreadableImageError
+
+if TYPE_CHECKING:
+    from fieldmark.evaluation.rows import PredictedRow
+
+
+def predict(
+    run: Path,
+    inputs: Annotated[list[str], Parameter(name="IMAGE")],
+    /,
+    *,
+    top: int = 5,
+    out: Path | None = None,
+    column: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    image_root: str | None = None,
+    allow_outside: bool = False,
+    output: Output = Output(),
+) -> None:
+    """Classify image files, folders and tables; results come in input order.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    inputs
+        Image files, folders of images, or tables with an `image` column.
+    top
+        Classes per image. 0 with --out: only the columns image,label.
+    out
+        Write a .csv with the columns image,label,p1,p2,... instead of printing each image.
+    column
+        Columns of the table by role, e.g. image=path.
+    image_root
+        The folder that image paths of a table are relative to.
+    allow_outside
+        Accept image paths that leave that folder.
+    """
+    from fieldmark.runs.files import render_csv, save_text
+    from fieldmark.verbs import load_run
+
+    columns = dict(pair.partition("=")[::2] for pair in column)
+    with stdout_for_results(), output.counting("predicting") as counter:
+        rows = load_run(run).predict(
+            inputs,
+            top=max(top, 1) if out else top,
+            columns=columns,
+            image_root=image_root,
+            allow_outside=allow_outside,
+            progress=counter,
+        )
+    if out is not None:
+        save_text(out, render_csv(*_as_csv(rows, top)))
+    result: dict[str, object] = {"predictions": [_as_json(row) for row in rows]}
+    failed = [row for row in rows if row.error is not None]
+    summary = f"{len(rows) - len(failed)} images classified, {len(failed)} unreadable"
+    if out is not None:
+        errors = [f"error    {row.image}: {row.error}" for row in failed]
+        output.answer({**result, "out": str(out)}, *errors, f"{summary}; written to {out}")
+    else:
+        output.answer(result, _as_table(rows), summary)
+    if rows and len(failed) == len(rows):
+        raise UnreadableImageError(f"none of the {len(rows)} images could be read")
+
+
+def _as_json(row: PredictedRow) -> dict[str, object]:
+    if row.error is not None:
+        return {"image": row.image, "error": row.error}
+    top = [{"label": c.label, "probability": c.probability} for c in row.top]
+    return {"image": row.image, "top": top}
+
+
+def _as_csv(
+    rows: Sequence[PredictedRow], top: int
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    width = min(top, max((len(row.top) for row in rows), default=0))
+    header = ("image", "label", *(f"p{place + 1}" for place in range(width)))
+    lines = []
+    for row in rows:
+        numbers = [f"{c.probability:.6f}" for c in row.top[:width]]
+        lines.append((row.image, row.label, *numbers, *[""] * (width - len(numbers))))
+    return header, lines
+
+
+def _as_table(rows: Sequence[PredictedRow]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("image", overflow="fold")
+    table.add_column("classes, most probable first", overflow="fold")
+    for row in rows:
+        classes = "   ".join(f"{c.label} {c.probability:.3f}" for c in row.top)
+        table.add_row(row.image, classes if row.error is None else f"error: {row.error}")
+    return table

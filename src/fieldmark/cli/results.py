@@ -1,0 +1,88 @@
+"""Results as JSON and as what a person reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from fieldmark.cli.progress import TrainingView
+
+if TYPE_CHECKING:
+    from fieldmark.verbs import Evaluation, Run
+
+Shown = str | Table | Text
+WORST_SHOWN = 5
+
+
+def describe_training(view: TrainingView) -> tuple[dict[str, object], list[Shown]]:
+    """The JSON of `train`, and the closing lines."""
+    done = view.finished
+    if done is None:
+        return {}, []
+    result: dict[str, object] = {
+        "run": str(done.path),
+        "epochs": done.epochs,
+        "best": {"epoch": done.best_epoch, "metric": done.metric, "value": done.value},
+        "seconds": round(done.seconds, 2),
+        "images_per_second": round(done.images_per_second, 1),
+        "peak_memory_mb": round(done.peak_memory_mb, 1),
+    }
+    value = "the last" if done.value is None else f"val {done.metric} {done.value:.3f}"
+    cost = (
+        f"{done.seconds:.0f} s, {done.images_per_second:.0f} images/s, {done.peak_memory_mb:.0f} MB"
+    )
+    lines: list[Shown] = [
+        f"best     epoch {done.best_epoch}, {value} ({done.reason}; {cost})",
+        f"run      {done.path}",
+    ]
+    return result, lines
+
+
+def describe_evaluation(
+    run: Run, scores: Evaluation, split: str
+) -> tuple[dict[str, object], list[Shown]]:
+    """The JSON of `evaluate`, and a table of metrics with the weakest classes below."""
+    result: dict[str, object] = {
+        "run": str(run.path),
+        "split": split,
+        "num_images": scores.num_images,
+        "metrics": dict(scores.metrics),
+        "intervals": {name: list(bounds) for name, bounds in scores.intervals.items()},
+        "classes": [
+            {
+                "label": c.name,
+                "precision": c.precision,
+                "recall": c.recall,
+                "f1": c.f1,
+                "support": c.support,
+            }
+            for c in scores.classes
+        ],
+        "errors": [{"image": i, "error": reason} for i, reason in scores.errors.items()],
+        "predictions": str(scores.path),
+    }
+    shown: list[Shown] = [_metrics_table(scores, split)]
+    tested = sorted((c for c in scores.classes if c.support), key=lambda c: c.f1)
+    weakest = "  ".join(f"{c.name} {c.f1:.2f}" for c in tested[:WORST_SHOWN])
+    shown.append(f"weakest  {weakest}  (F1)")
+    shown += [f"error    {image}: {reason}" for image, reason in scores.errors.items()]
+    return result, shown
+
+
+def _metrics_table(scores: Evaluation, split: str) -> Table:
+    table = Table(
+        title=f"{split}: {scores.num_images} images",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("95% interval", justify="right")
+    for name, value in scores.metrics.items():
+        low, high = scores.intervals[name]
+        table.add_row(name, f"{value:.4f}", f"{low:.4f} - {high:.4f}")
+    return table

@@ -1,0 +1,114 @@
+"""`fieldmark train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from fieldmark.cli.output import Output, stdout_for_results
+
+Repeated = Parameter(consume_multiple=True)
+
+
+def train(
+    data: str | None = None,
+    /,
+    *,
+    recipe: str | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
+    out: Path | None = None,
+    resume: bool = False,
+    task: str | None = None,
+    column: Annotated[tuple[str, ...], Repeated] = (),
+    image_root: str | None = None,
+    allow_outside: bool = False,
+    split: str | None = None,
+    min_images: int | None = None,
+    max_bad: str | None = None,
+    conflicts: str | None = None,
+    seed: int | None = None,
+    evaluate: Annotated[bool, Parameter(negative="--no-evaluate")] = True,
+    output: Output = Output(),
+) -> None:
+    """Train one run from labelled images and evaluate it on its test split.
+
+    Parameters
+    ----------
+    data
+        sample:leaves, sample:characters, a folder of class folders, a .csv .tsv .parquet or .jsonl
+        table, hf:NAME, torchvision:NAME, or daf:ROOT.
+    recipe
+        A shipped recipe (`fieldmark recipes`) or a .yaml file. Default: quick.
+    set_
+        Change the recipe: key=value, e.g. optim.lr=0.01 optim.epochs=30.
+    out
+        The run folder. Default: runs/DATA-RECIPE; an existing one is refused.
+    resume
+        Go on with an interrupted run.
+    task
+        multiclass, binary or multilabel.
+    column
+        Columns of the table by role, e.g. image=path label=species.
+    image_root
+        The folder that image paths are relative to. Default: the table's.
+    allow_outside
+        Accept image paths that leave that folder.
+    split
+        Shares of train, val and test, e.g. 0.7,0.1,0.2.
+    min_images
+        Drop classes with fewer images.
+    max_bad
+        Stop if more images than this share are unreadable, e.g. 5%.
+    conflicts
+        drop or keep pixel-identical images under different labels.
+    seed
+        Decides split, order, augmentation and start.
+    evaluate
+        Score the test split afterwards.
+    """
+    from fieldmark.cli.progress import TrainingView
+    from fieldmark.cli.results import describe_evaluation, describe_training
+    from fieldmark.verbs import train as train_verb
+
+    given = {
+        "task": task,
+        "data.image_root": image_root,
+        "data.allow_outside": True if allow_outside else None,
+        "data.split.ratios": None if split is None else f"[{split}]",
+        "data.min_images": min_images,
+        "data.max_bad": None if max_bad is None else as_share(max_bad),
+        "data.conflicts": conflicts,
+        "seed": seed,
+    }
+    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
+    overrides += [f"data.columns.{role}" for role in column]
+    with stdout_for_results(), TrainingView(output) as view:
+        run = train_verb(
+            data,
+            recipe=recipe,
+            out=out,
+            overrides=[*overrides, *set_],
+            resume=resume,
+            listener=view,
+        )
+        has_test = any(row["split"] == "test" for row in run.folder.load_split())
+        scores = run.evaluate() if evaluate and has_test else None
+    result, shown = describe_training(view)
+    if scores is not None:
+        evaluation, table = describe_evaluation(run, scores, "test")
+        result["test"] = evaluation
+        shown = [*table, *shown]
+    output.answer(result, *shown)
+
+
+def as_share(text: str) -> str:
+    """'5%' -> '0.05'; anything else as it is, for the recipe to judge."""
+    number = text.strip().removesuffix("%")
+    if not text.strip().endswith("%"):
+        return text
+    try:
+        return f"{float(number) / 100:g}"
+    except ValueError:
+        return text

@@ -1,0 +1,1 @@
+"""Images in: sources, tables, splits, safe decoding, loaders, drawn samples."""

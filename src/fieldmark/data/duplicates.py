@@ -1,0 +1,267 @@
+"""Find pictures that are the same or look it, so that they cannot sit on two sides of a split.
+
+Pixel-identical pictures share a hash. Others are compared by how brightness varies locally in a
+32 x 32 thumbnail, which changes little with encoding, size, exposure or a crop of a few per cent.
+One fixed threshold cannot serve both leaves on white paper, where strangers look alike, and drawn
+scenes, where they do not. So a pair counts only if it is much closer than either picture is to its
+own neighbours: a ratio test, as D. Lowe's for keypoints (IJCV 2004, section 7.1).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fieldmark.data.scan import COLOUR_SIDE, FINGERPRINT_BYTES, GREY_SIDE, Scan
+from fieldmark.data.table import Row, Table
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+Node = TypeVar("Node", bound=Hashable)
+
+# Distances are 1 - cosine. Chosen on photographs of leaves, drawn faces, pictograms and CIFAR-10
+# by looking at the pairs on both sides of each value.
+SAME_DISTANCE = 0.03
+LOOKALIKE_DISTANCE = 0.35
+NEIGHBOUR_RATIO = 0.4
+COLOUR_DISTANCE = 16.0
+
+_BLUR_PX = 3.0
+_CONTRAST_FLOOR = 4.0
+_LEAST_STRUCTURE = 0.1
+_HASH_BITS = 256
+_HASH_DISTANCE = 80
+_NUM_SORTS = 32
+_WINDOW = 16
+_CROWD_SIZE = 10_000
+_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Groups of image names, each sorted, in the order of their first names.
+
+    exact: pictures whose pixels are identical. near: pictures that look alike, at least two of
+    them with different pixels; a group's pixel-identical copies are in it too.
+    """
+
+    exact: tuple[tuple[str, ...], ...]
+    near: tuple[tuple[str, ...], ...]
+
+    def groups(self, *, near: bool = True) -> tuple[tuple[str, ...], ...]:
+        """Disjoint groups: those of both kinds, or the exact ones alone."""
+        if not near:
+            return self.exact
+        covered = {image for group in self.near for image in group}
+        alone = [group for group in self.exact if group[0] not in covered]
+        return tuple(sorted([*self.near, *alone]))
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A row whose picture also stands under another label."""
+
+    image: str
+    label: str
+    reason: str
+
+
+def find_duplicates(scan: Scan) -> Duplicates:
+    """Group the readable images of a scan; the order in which they were read plays no part."""
+    copies: defaultdict[str, list[str]] = defaultdict(list)
+    for image in sorted(scan.facts):
+        copies[scan.facts[image].pixel_hash].append(image)
+    # Ordered by what is in the pictures, so that names and rows decide nothing below.
+    pictures = [copies[pixel_hash] for pixel_hash in sorted(copies)]
+    exact = sorted(tuple(names) for names in pictures if len(names) > 1)
+    prints = b"".join(scan.facts[names[0]].fingerprint for names in pictures)
+    fingerprints = np.frombuffer(prints, dtype=np.uint8).reshape(-1, FINGERPRINT_BYTES)
+    pairs = find_near_pairs(fingerprints)
+    near = sorted(
+        tuple(sorted(name for index in group for name in pictures[index]))
+        for group in join_pairs((int(first), int(second)) for first, second in pairs)
+    )
+    return Duplicates(tuple(exact), tuple(near))
+
+
+def find_conflicts(table: Table, duplicates: Duplicates) -> tuple[Conflict, ...]:
+    """Rows of one picture, listed twice or pixel-identical, under different labels; in order."""
+    picture_of = {image: group[0] for group in duplicates.exact for image in group}
+    rows_of: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in table.rows:
+        if row.labels:
+            rows_of[picture_of.get(row.image, row.image)].append(row)
+    conflicts = []
+    for row in table.rows:
+        rivals = [
+            other
+            for other in rows_of[picture_of.get(row.image, row.image)]
+            if row.labels and set(other.labels) != set(row.labels)
+        ]
+        if rivals:
+            rival = rivals[0]
+            how = "listed again" if rival.image == row.image else f"the same as {rival.image}"
+            conflicts.append(
+                Conflict(row.image, row.label, f"is {how} under label '{rival.label}'")
+            )
+    return tuple(conflicts)
+
+
+def drop_conflicts(table: Table, duplicates: Duplicates) -> tuple[Table, tuple[Conflict, ...]]:
+    """Leave out every row in conflict, and all but the first of rows that say the same.
+
+    Copies of one picture under one label stay: they are only kept on one side of the split.
+    """
+    conflicts = find_conflicts(table, duplicates)
+    refused = {(conflict.image, conflict.label) for conflict in conflicts}
+    kept: dict[tuple[str, tuple[str, ...], str | None], Row] = {}
+    num_consistent = 0
+    for row in table.rows:
+        if (row.image, row.label) not in refused:
+            num_consistent += 1
+            kept.setdefault((row.image, row.labels, row.split), row)
+    notes = []
+    if conflicts:
+        first = conflicts[0]
+        notes.append(
+            f"{len(conflicts)} images are left out because the same picture stands under "
+            f"different labels, for example {first.image} ('{first.label}') {first.reason}."
+        )
+    if num_consistent > len(kept):
+        notes.append(
+            f"{num_consistent - len(kept)} rows repeat an image under the same label; "
+            "each image is kept once."
+        )
+    return table.with_rows(list(kept.values()), *notes), conflicts
+
+
+def join_pairs(pairs: Iterable[tuple[Node, Node]]) -> list[list[Node]]:
+    """Connected components of an undirected graph given by its edges."""
+    parent: dict[Node, Node] = {}
+
+    def root_of(node: Node) -> Node:
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for first, second in pairs:
+        parent[root_of(first)] = root_of(second)
+    members: defaultdict[Node, list[Node]] = defaultdict(list)
+    for node in parent:
+        members[root_of(node)].append(node)
+    return list(members.values())
+
+
+def find_near_pairs(fingerprints: Bytes) -> Indices:
+    """Index pairs (P, 2) of fingerprints (N, bytes) that show the same thing."""
+    num_grey = GREY_SIDE**2
+    grey, colour = fingerprints[:, :num_grey], fingerprints[:, num_grey:]
+    pairs, distance = _verify(grey, colour, _find_candidates(grey))
+    doubtful = distance > SAME_DISTANCE
+    images = np.unique(pairs[doubtful])
+    crowd = np.full(len(grey), np.inf, dtype=np.float32)
+    crowd[images] = _crowd_distance(grey, images)
+    allowed = NEIGHBOUR_RATIO * crowd[pairs].min(axis=1, initial=np.inf)
+    return pairs[~doubtful | (distance <= allowed)]
+
+
+def _find_candidates(grey: Bytes) -> Indices:
+    """Pairs of images (P, 2) whose 256-bit hashes are close, without comparing all with all.
+
+    The hash is the side of 256 random planes on which a description lies, so the share of
+    differing bits is the angle between two descriptions over pi (Charikar, STOC 2002). Sorted by
+    different choices of bits, close hashes come to stand near each other in some of the orders.
+    """
+    random = np.random.default_rng(256)
+    planes = random.standard_normal((GREY_SIDE**2, _HASH_BITS), dtype=np.float32)
+    bits = np.zeros((len(grey), _HASH_BITS), dtype=np.bool_)
+    structured = np.zeros(len(grey), dtype=np.bool_)
+    for start in range(0, len(grey), _CHUNK):
+        description, has_structure = _describe(grey[start : start + _CHUNK])
+        bits[start : start + _CHUNK] = description @ planes > 0
+        structured[start : start + _CHUNK] = has_structure
+    # A picture of nothing is like every other one.
+    kept = np.flatnonzero(structured)
+    bits = bits[kept]
+    words = np.packbits(bits, axis=1).view(np.uint64)
+    found = [np.empty(0, dtype=np.int64)]
+    for _ in range(_NUM_SORTS):
+        chosen = random.permutation(_HASH_BITS)[:64]
+        keys = np.ascontiguousarray(np.packbits(bits[:, chosen], axis=1)).view(">u8")
+        order = np.argsort(keys[:, 0], kind="stable")
+        found.append(np.unique(_close_in_order(words, order)))
+    codes = np.unique(np.concatenate(found))
+    return kept[np.stack(np.divmod(codes, max(len(kept), 1)), axis=1)]
+
+
+def _close_in_order(words: npt.NDArray[np.uint64], order: Indices) -> Indices:
+    """Codes `low * N + high` of neighbours in `order` whose hashes (N, words) are close."""
+    codes = [np.empty(0, dtype=np.int64)]
+    sorted_words = words[order]
+    for step in range(1, min(_WINDOW, len(order) - 1) + 1):
+        differing = np.bitwise_count(sorted_words[step:] ^ sorted_words[:-step])
+        close = np.flatnonzero(differing.sum(axis=1, dtype=np.int64) <= _HASH_DISTANCE)
+        first, second = order[close], order[close + step]
+        codes.append(np.minimum(first, second) * len(words) + np.maximum(first, second))
+    return np.concatenate(codes)
+
+
+def _verify(grey: Bytes, colour: Bytes, pairs: Indices) -> tuple[Indices, Floats]:
+    """The pairs that look alike in form and colour, and their distances in form."""
+    kept, distances = [np.empty((0, 2), dtype=np.int64)], [np.empty(0, dtype=np.float32)]
+    for start in range(0, len(pairs), _CHUNK):
+        chunk = pairs[start : start + _CHUNK]
+        first, second = (_describe(grey[chunk[:, side]])[0] for side in (0, 1))
+        distance = 1 - (first * second).sum(axis=1)
+        difference = colour[chunk[:, 0]].astype(np.float32) - colour[chunk[:, 1]]
+        # A cast over the whole picture is a matter of light, not of what it shows.
+        planes = difference.reshape(-1, 2, COLOUR_SIDE**2)
+        planes -= planes.mean(axis=2, keepdims=True)
+        alike = distance <= LOOKALIKE_DISTANCE
+        alike &= np.sqrt((planes**2).sum(axis=1).mean(axis=1)) <= COLOUR_DISTANCE
+        kept.append(chunk[alike])
+        distances.append(distance[alike])
+    return np.concatenate(kept), np.concatenate(distances)
+
+
+def _crowd_distance(grey: Bytes, images: Indices) -> Floats:
+    """How far each of `images` is from its 10th nearest of a sample; nearer ones in small sets.
+
+    The sample is the first 10,000 pictures; their order is that of their hashes, hence random.
+    """
+    sample = _describe(grey[:_CROWD_SIZE])[0]
+    rank = min(max(len(sample) // 50, 3), 10, len(sample) - 1)
+    distances = [np.empty(0, dtype=np.float32)]
+    for start in range(0, len(images), 1024):
+        chunk = images[start : start + 1024]
+        distance = 1 - _describe(grey[chunk])[0] @ sample.T
+        distance[chunk[:, None] == np.arange(len(sample))] = np.inf
+        distances.append(np.partition(distance, rank, axis=1)[:, rank])
+    return np.concatenate(distances)
+
+
+def _describe(grey: Bytes) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Unit vectors (N, 1024) of local contrast, and whether there is any contrast (N,)."""
+    pixels = grey.reshape(-1, GREY_SIDE, GREY_SIDE).astype(np.float32)
+    detail = pixels - _blur(pixels)
+    local = detail / (np.sqrt(np.maximum(_blur(detail**2), 0)) + _CONTRAST_FLOOR)
+    vectors = local.reshape(-1, GREY_SIDE**2)
+    length = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+    return vectors / np.maximum(length, 1e-6), length[:, 0] > _LEAST_STRUCTURE * GREY_SIDE
+
+
+def _blur(pixels: Floats) -> Floats:
+    """Gaussian mean around each pixel of (N, 32, 32), of what lies inside the picture."""
+    position = np.arange(GREY_SIDE, dtype=np.float32)
+    weights = np.exp(-((position[:, None] - position) ** 2) / (2 * _BLUR_PX**2))
+    weights /= weights.sum(axis=1, keepdims=True)
+    blurred: Floats = weights @ pixels @ weights.T
+    return blurred

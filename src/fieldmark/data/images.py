@@ -1,0 +1,403 @@
+"""The one decoder of image files: training, prediction and serving see the same pixels.
+
+Files come from strangers, so nothing in them is believed: the format is told by the first bytes
+and must be on an explicit list, sizes are judged before any pixel is decoded, and data that end
+early or fail their checksum are refused instead of being filled up.
+
+Pillow's plugins are called directly instead of through `Image.open`: so a file reaches no other
+plugin, and the limits are ours without touching `Image.MAX_IMAGE_PIXELS`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from fieldmark.data.stores import MAX_FILE_BYTES, read_file
+from fieldmark.errors import UnreadableImageError
+
+MAX_PIXELS = 50_000_000
+MAX_JPEG_SCANS = 100
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file says of itself; its size in pixels as stored, before `orientation` (1-8)."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    orientation: int
+
+
+def decode_image(source: str | Path | bytes) -> Image.Image:
+    """Decode a file, or the bytes of one, into an upright RGB image without metadata.
+
+    Transparency is laid on white, grey deeper than 8 bits is scaled, and of an animation the
+    first frame is taken. Raises `UnreadableImageError` with a short reason, after the path if
+    `source` is one: not an image, a format that is not read, empty, truncated, damaged, more
+    than 100 MiB or 50 Mpx.
+    """
+    if isinstance(source, bytes):
+        return _decode(source)
+    try:
+        data = read_file(Path(source))
+    # A folder, and a path with a zero byte, pass the checks of `read_file`.
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableImageError(f"{source}: cannot be read: {reason}") from error
+    try:
+        return _decode(data)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"{source}: {error}") from error
+
+
+def probe_image(data: bytes) -> ImageHeader:
+    """Read the header of an encoded image within the limits of `decode_image`; no pixel is decoded.
+
+    Damage behind the header goes unnoticed. Raises `UnreadableImageError`.
+    """
+    name = _recognise(data)
+    with _guarded(name, data):
+        image = _open(name, data)
+        width, height = image.size
+        orientation = _exif_orientation(image.info.get("exif", b""))
+        if isinstance(image, TiffImageFile):
+            # Pillow gives the upright size of a TIFF and turns its pixels while loading.
+            width, height = image.tag_v2[256], image.tag_v2[257]
+            orientation = image.tag_v2.get(274, 1)
+        if orientation not in range(1, 9):
+            orientation = 1
+        return ImageHeader(name, image.mode, width, height, orientation)
+
+
+def _decode(data: bytes) -> Image.Image:
+    name = _recognise(data)
+    with _guarded(name, data):
+        _check_structure(name, data)
+        image = _open(name, data)
+        image.load()
+        if name == "PNG":
+            _fit_transparent_colour(image, depth=data[24])
+        picture = _to_rgb(image)
+        turn = _TURNS.get(_exif_orientation(image.info.get("exif", b"")))
+        picture = picture if turn is None else picture.transpose(turn)
+        # Left in place, the EXIF data would turn the picture again in the next pair of hands.
+        picture.info = {}
+        return picture
+
+
+class _PlainJpeg(JpegImageFile):
+    """A JPEG whose EXIF data Pillow leaves alone: it wants the dpi only, and warns of faults."""
+
+    def getexif(self) -> Image.Exif:
+        return Image.Exif()
+
+
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": _PlainJpeg,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "AVIF": AvifImageFile,
+    "PPM": PpmImageFile,
+}
+
+_SIGNATURES = {
+    name: re.compile(pattern, re.DOTALL)
+    for name, pattern in {
+        "JPEG": rb"\xff\xd8\xff",
+        "PNG": rb"\x89PNG\r\n\x1a\n",
+        "WEBP": rb"RIFF.{4}WEBP",
+        "GIF": rb"GIF8[79]a",
+        "BMP": rb"BM",
+        "TIFF": rb"II[*+]\0|MM\0[*+]",
+        "AVIF": rb".{4}ftyp(avi[fs]|m[is]f1.{4}(.{4}){0,16}?avi[fs])",
+        "PPM": rb"P[1-6]\s",
+        "HEIF": rb".{4}ftyp(hei|hev|m[is]f1)",
+        "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+        "JPEG 2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP",
+        "SVG": rb"\s*(<\?xml.{0,500}?)?<svg",
+        "PSD": rb"8BPS",
+        "ICO": rb"\0\0\x01\0",
+        "PDF": rb"%PDF",
+    }.items()
+}
+
+
+def _recognise(data: bytes) -> str:
+    """Return the name of the format, a key of `_PLUGINS`."""
+    if not data:
+        raise UnreadableImageError("empty: it has no bytes")
+    if len(data) > MAX_FILE_BYTES:
+        raise UnreadableImageError(
+            f"{len(data) / 2**20:.0f} MiB is more than the {MAX_FILE_BYTES // 2**20} MiB allowed"
+        )
+    name = next((name for name, start in _SIGNATURES.items() if start.match(data)), None)
+    if name is None:
+        raise UnreadableImageError(f"not an image: starts with {_first_word(data)}")
+    if name not in _PLUGINS:
+        raise UnreadableImageError(f"{name} is not read: convert it to PNG or JPEG")
+    return name
+
+
+def _first_word(data: bytes) -> str:
+    words = data[:16].decode("latin-1").split(maxsplit=1)
+    if words and words[0].isascii() and words[0].isprintable():
+        return repr(words[0])
+    return f"the bytes {data[:4].hex(' ')}"
+
+
+@contextmanager
+def _guarded(name: str, data: bytes) -> Iterator[None]:
+    """Keep Pillow quiet, and turn whatever it raises into one sentence."""
+    # The other plugins never warn, so the common formats stay free of shared state.
+    warns = name in ("TIFF", "AVIF", "GIF") or (name == "PNG" and b"acTL" in data)
+    try:
+        with _SILENCE if warns else nullcontext():
+            yield
+    except UnreadableImageError:
+        raise
+    # Hostile files make Pillow raise nearly any class: OSError, SyntaxError, ValueError,
+    # RuntimeError, KeyError, OverflowError, TypeError, AssertionError have all been met.
+    except Exception as error:
+        raise UnreadableImageError(_reason(name, error)) from error
+
+
+class _PillowSilence:
+    """Ignores the warnings of Pillow, and of nothing else, while any thread is inside.
+
+    `warnings.catch_warnings` alone would not do: two threads that overlap would restore each
+    other's filters in the wrong order and leave one of them in place.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._undo = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._undo.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                _TIFF_LOGGER.addFilter(_drop_record)
+                self._undo.callback(_TIFF_LOGGER.removeFilter, _drop_record)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._undo.close()
+
+
+def _drop_record(_: logging.LogRecord) -> bool:
+    return False
+
+
+_TIFF_LOGGER = logging.getLogger("PIL.TiffImagePlugin")
+_SILENCE = _PillowSilence()
+
+
+def _reason(name: str, error: Exception) -> str:
+    # Some messages quote the file, which may hold control codes for a terminal.
+    text = re.sub(r"[^ -~]+", " ", str(error))[:100].strip()
+    ended = isinstance(error.__cause__, IndexError | EOFError | struct.error)
+    if isinstance(error, Image.DecompressionBombError):
+        return f"a frame has more than the {MAX_PIXELS // 10**6} Mpx allowed"
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory to decode this {name}"
+    if ended or "truncated" in text.lower():
+        return _ends_early(name)
+    if not text or "not identified by this driver" in text:
+        return f"damaged {name}: there is no picture in it"
+    return f"damaged {name}: {text}"
+
+
+def _ends_early(name: str) -> str:
+    return f"truncated: the {name} data end too early"
+
+
+def _check_structure(name: str, data: bytes) -> None:
+    """Refuse what Pillow would fill up, let pass or chew on for minutes."""
+    if name == "PNG":
+        _check_png_chunks(data)
+    elif name == "JPEG":
+        _check_jpeg_scans(data)
+    elif name == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
+        raise UnreadableImageError(_ends_early(name))
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """Check that no chunk is cut off, and the checksums of those that hold the picture.
+
+    Pillow skips the checksums of the pixels while loading, and its `verify` would parse twice.
+    """
+    view = memoryview(data)
+    position = 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            break
+        optional = kind[0] & 0x20
+        if not optional and zlib.crc32(view[position + 4 : end]).to_bytes(4) != view[end : end + 4]:
+            raise UnreadableImageError(f"damaged PNG: wrong checksum of chunk {ascii(kind)[2:-1]}")
+        if kind == b"IEND":
+            return
+        position = end + 4
+    raise UnreadableImageError(_ends_early("PNG"))
+
+
+def _check_jpeg_scans(data: bytes) -> None:
+    """Refuse a JPEG that repeats its scans to burn time: each passes over all pixels anew."""
+    if data.count(b"\xff\xda") <= MAX_JPEG_SCANS:
+        return
+    # The count may come from thumbnails or from a film behind the picture: walk the markers.
+    num_scans = 0
+    position = 2
+    while (found := _JPEG_MARKER.search(data, position)) and found[1] != b"\xd9":
+        num_scans += found[1] == b"\xda"
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    if num_scans > MAX_JPEG_SCANS:
+        raise UnreadableImageError(
+            f"damaged JPEG: {num_scans} scans are more than the {MAX_JPEG_SCANS} allowed"
+        )
+
+
+# A marker followed by its length: no escaped 0xFF, no restart inside the pixel data.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+
+
+def _open(name: str, data: bytes) -> ImageFile.ImageFile:
+    """Parse the header, and refuse too many pixels before there is memory for them."""
+    image = _PLUGINS[name](BytesIO(data))
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImageError(
+            f"{width * height / 1e6:.1f} Mpx is more than the {MAX_PIXELS // 10**6} Mpx allowed"
+        )
+    return image
+
+
+def _fit_transparent_colour(image: Image.Image, depth: int) -> None:
+    """Bring the transparent colour of a PNG to 8 bits, where Pillow has brought the pixels only.
+
+    `depth` is the number of bits of a stored sample.
+    """
+    colour = image.info.get("transparency")
+    if image.mode == "L" and isinstance(colour, int) and depth < 8:
+        image.info["transparency"] = colour * 255 // (2**depth - 1)
+    if image.mode == "RGB" and isinstance(colour, tuple) and depth == 16:
+        image.info["transparency"] = tuple(sample >> 8 for sample in colour)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _scaled_grey(image)
+    if image.has_transparency_data:
+        return _on_white(image)
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    picture = Image.new("RGB", image.size, "white")
+    for box in _strips(image):
+        strip = image.crop(box).convert("RGBA")
+        picture.paste(strip, box, mask=strip)
+    return picture
+
+
+def _scaled_grey(image: Image.Image) -> Image.Image:
+    low, high = _grey_range(image)
+    picture = Image.new("RGB", image.size, "white")
+    for box in _strips(image):
+        values = np.asarray(image.crop(box), dtype=np.float64)  # (h, W)
+        grey = np.nan_to_num(np.clip((values - low) * 255 / (high - low), 0, 255), nan=0)
+        if isinstance(hidden := image.info.get("transparency"), int):
+            grey[values == hidden] = 255
+        picture.paste(Image.fromarray(np.rint(grey).astype(np.uint8)), box)
+    return picture
+
+
+def _grey_range(image: Image.Image) -> tuple[float, float]:
+    """Return the values that become black and white.
+
+    16 bits have a fixed range. Greys of 32 bits have none: it is the smallest of the usual
+    ranges (1 for floats, 255, 65535) that holds all values, else that of the values and 0.
+    """
+    if image.mode.startswith("I;16") or image.format == "PPM":
+        return 0, 65535
+    low, high = 0.0, 0.0
+    for box in _strips(image):
+        values = np.asarray(image.crop(box), dtype=np.float64)
+        finite = values[np.isfinite(values)]
+        low, high = min(low, finite.min(initial=0)), max(high, finite.max(initial=0))
+    usual = (255, 65535) if image.mode == "I" else (1, 255, 65535)
+    return low, next((top for top in usual if low == 0 and high <= top), high)
+
+
+def _strips(image: Image.Image) -> Iterator[Box]:
+    """Cut an image into bands of rows of about 4 Mpx, so that a conversion needs little memory."""
+    num_rows = max(1, 2**22 // image.width)
+    for top in range(0, image.height, num_rows):
+        yield 0, top, image.width, min(top + num_rows, image.height)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """Return the orientation tag (EXIF 2.32, 4.6.5), or 1 where the data are broken or lack it.
+
+    Pillow reads all tags for this one, and warns of each that is broken.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    try:
+        (offset,) = struct.unpack_from(order + "I", tiff, 4)
+        (num_entries,) = struct.unpack_from(order + "H", tiff, offset)
+        for entry in range(offset + 2, offset + 2 + 12 * num_entries, 12):
+            tag, kind = struct.unpack_from(order + "HH", tiff, entry)
+            if tag == 0x0112 and kind in (3, 4):
+                (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), tiff, entry + 8)
+                return int(value)
+    except struct.error:
+        return 1
+    return 1

@@ -1,0 +1,277 @@
+"""Batches of tensors from a table: `build_loader`.
+
+A batch depends on its address alone: (seed, epoch, row) for the changes of an image, (seed, epoch)
+for the order. So the number of worker processes and the batch that an epoch is entered at change
+no bit of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from fieldmark.data.images import decode_image
+from fieldmark.data.sampling import EpochOrder, SampleAddress
+from fieldmark.data.stores import ImageStore
+from fieldmark.data.table import Table
+from fieldmark.errors import DataError, TableError, UnreadableImageError
+from fieldmark.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The readable images of one batch; B may be smaller than the batch size, even 0.
+
+    images: (B, 3, H, W) float32. targets: (B,) int64 class index, -1 where the row has no label;
+    multi-label: (B, K) float32, 1 for each label. positions: (B,) int64 rows of the table.
+    unreadable: (position, reason) of the images that are not in `images`.
+    """
+
+    images: Tensor
+    targets: Tensor
+    positions: Tensor
+    unreadable: tuple[tuple[int, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; `DataLoader` calls this before a GPU copies it."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            targets=self.targets.pin_memory(),
+            positions=self.positions.pin_memory(),
+        )
+
+
+def build_loader(
+    table: Table,
+    transform: Callable[..., Tensor],
+    *,
+    batch_size: int,
+    order: EpochOrder | None,
+    seed: int,
+    num_workers: int,
+    num_processes: int = 1,
+    process_index: int = 0,
+) -> Loader:
+    """Build the loader of a table.
+
+    With an `order`, `transform(image, seed)` is called with a seed of each image's own. Without
+    one the rows come as they stand, for evaluation, and `transform(image)` takes no seed. Both
+    map an RGB image to (3, H, W) float32, H and W the same for all. `batch_size` is per process.
+
+    Raises `TableError` for labels that are no class, `DataError` for too few training images.
+    """
+    images = _Images(table, transform, seed=None if order is None else seed)
+    return Loader(
+        images,
+        order or EpochOrder.in_table_order(table),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        num_processes=num_processes,
+        process_index=process_index,
+    )
+
+
+class Loader:
+    """Iterates over the batches of any epoch. `num_batches` is the number in each."""
+
+    def __init__(
+        self,
+        images: _Images,
+        order: EpochOrder,
+        *,
+        batch_size: int,
+        num_workers: int,
+        num_processes: int,
+        process_index: int,
+    ) -> None:
+        self.num_batches = order.num_batches(batch_size, num_processes)
+        self._addresses = _Addresses(order, batch_size, num_processes, process_index)
+        start_method = _start_method() if num_workers else None
+        self._loader: DataLoader[Any] = DataLoader(
+            images,
+            batch_sampler=self._addresses,
+            num_workers=num_workers,
+            collate_fn=_Collate(images.empty_batch()),
+            pin_memory=torch.cuda.is_available(),
+            # Left to itself, DataLoader would draw from torch's global generator.
+            generator=torch.Generator(),
+            worker_init_fn=_start_worker,
+            persistent_workers=start_method == "spawn",
+            multiprocessing_context=start_method,
+        )
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of this epoch (from 0) from `start_batch` on.
+
+        Raises `DataError` where a worker process is killed, mostly for want of memory.
+        """
+        self._addresses.epoch, self._addresses.start_batch = epoch, start_batch
+        try:
+            yield from self._loader
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):
+                raise
+            raise DataError(
+                f"a process that loads images was ended from outside: {error} Mostly memory or "
+                "shared memory has run out: use fewer workers (workers=0 uses none), a smaller "
+                "batch size, or in a container a larger --shm-size"
+            ) from error
+
+
+def _start_method() -> str:
+    """How worker processes start.
+
+    On Linux by fork, which is safe as long as workers stay on the CPU: it takes milliseconds and
+    shares the table, so workers start with each epoch and never stand idle. Elsewhere each
+    imports torch anew (seconds) and gets a copy of the table, so they live on between epochs.
+    """
+    return "fork" if sys.platform == "linux" else "spawn"
+
+
+def _start_worker(_: int) -> None:
+    # Garbage collection writes to every object it looks at, and so would copy each page of the
+    # table that is shared with the parent.
+    gc.freeze()
+
+
+@dataclass
+class _Addresses:
+    """The batches of the epoch that is asked for next."""
+
+    order: EpochOrder
+    batch_size: int
+    num_processes: int
+    process_index: int
+    epoch: int = 0
+    start_batch: int = 0
+
+    def __iter__(self) -> Iterator[list[SampleAddress]]:
+        return self.order.batches(
+            self.epoch,
+            batch_size=self.batch_size,
+            start_batch=self.start_batch,
+            num_processes=self.num_processes,
+            process_index=self.process_index,
+        )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One image of a batch to be; `image` is None where it cannot be read for `reason`."""
+
+    position: int
+    target: Tensor | int
+    image: Tensor | None
+    reason: str = ""
+
+
+class _Images(Dataset[_Sample]):
+    """Reads, decodes and transforms the image at an address.
+
+    Names and labels are held in a few arrays instead of a million objects: workers read them
+    without touching the reference counts in pages that they share with the parent.
+    """
+
+    def __init__(self, table: Table, transform: Callable[..., Tensor], *, seed: int | None) -> None:
+        self._store: ImageStore = table.store
+        self._transform = transform
+        self._seed = seed
+        self._names = pa.array([row.image for row in table.rows], pa.large_string())
+        self._labels = _Labels(table)
+
+    def __getitem__(self, address: SampleAddress) -> _Sample:
+        position = address.position
+        target = self._labels.read(position)
+        try:
+            image = decode_image(self._store.read(self._names[position].as_py()))
+        except UnreadableImageError as error:
+            return _Sample(position, target, None, str(error))
+        return _Sample(position, target, self._apply(image, address))
+
+    def empty_batch(self) -> Batch:
+        """A batch without images, of the shape that others have; a faulty transform fails here."""
+        image = self._apply(Image.new("RGB", (8, 8)), SampleAddress(0, 0))
+        return Batch(
+            images=torch.empty((0, *image.shape), dtype=image.dtype),
+            targets=self._labels.empty(),
+            positions=torch.empty(0, dtype=torch.int64),
+        )
+
+    def _apply(self, image: Image.Image, address: SampleAddress) -> Tensor:
+        if self._seed is None:
+            return self._transform(image)
+        seed = derive_seed(self._seed, "augment", address.epoch, address.position, address.draw)
+        return self._transform(image, seed)
+
+
+class _Labels:
+    """Labels of all rows as class indices, one row's behind the other's."""
+
+    def __init__(self, table: Table) -> None:
+        _check_labels(table)
+        class_index = table.class_index
+        self._indices = np.array(
+            [class_index[label] for row in table.rows for label in row.labels], dtype=np.int64
+        )
+        self._ends = np.cumsum([len(row.labels) for row in table.rows], dtype=np.int64)
+        self._is_multilabel = table.task == "multilabel"
+        self._num_classes = len(table.class_names)
+
+    def read(self, position: int) -> Tensor | int:
+        """The class index, -1 without a label; multi-label: (K,) float32."""
+        start = self._ends[position - 1] if position else 0
+        indices = self._indices[start : self._ends[position]]
+        if not self._is_multilabel:
+            return int(indices[0]) if len(indices) else -1
+        target = torch.zeros(self._num_classes)
+        target[torch.from_numpy(indices)] = 1.0
+        return target
+
+    def empty(self) -> Tensor:
+        """The targets of no rows."""
+        if self._is_multilabel:
+            return torch.empty(0, self._num_classes)
+        return torch.empty(0, dtype=torch.int64)
+
+
+def _check_labels(table: Table) -> None:
+    unknown = sorted(set(table.class_counts()) - set(table.class_names))
+    if unknown:
+        raise TableError(
+            f"{table.source}: {len(unknown)} label(s) are none of the {len(table.class_names)} "
+            f"classes: {', '.join(unknown[:10])}. Rename them, or leave those rows out"
+        )
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """Samples -> `Batch`; `empty` is the batch of none."""
+
+    empty: Batch
+
+    def __call__(self, samples: list[_Sample]) -> Batch:
+        unreadable = tuple((s.position, s.reason) for s in samples if s.image is None)
+        readable = [sample for sample in samples if sample.image is not None]
+        if not readable:
+            return replace(self.empty, unreadable=unreadable)
+        # In a worker, default_collate writes right into memory shared with the parent.
+        return Batch(
+            images=default_collate([sample.image for sample in readable]),
+            targets=default_collate([sample.target for sample in readable]),
+            positions=default_collate([sample.position for sample in readable]),
+            unreadable=unreadable,
+        )

@@ -1,0 +1,188 @@
+"""Read every image of a table once: what it is, how it looks, or why it cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from fieldmark.data.images import decode_image
+from fieldmark.data.stores import ImageStore
+from fieldmark.data.table import Table
+from fieldmark.errors import TooManyBadImagesError, UnreadableImageError
+
+GREY_SIDE = 32
+COLOUR_SIDE = 8
+FINGERPRINT_BYTES = GREY_SIDE**2 + 2 * COLOUR_SIDE**2
+
+_BATCH = 64
+_NAMED_IN_ERROR = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What one reading of an image tells; about 1.5 KB.
+
+    `content_hash` is of the file's bytes, `pixel_hash` of the decoded RGB array and its size (both
+    BLAKE2b, 128 bits, hexadecimal). `fingerprint` is a thumbnail, one byte a value: brightness
+    (32, 32), then the two colour differences (8, 8) each.
+    """
+
+    image: str
+    content_hash: str
+    pixel_hash: str
+    fingerprint: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Facts of every readable image and the reason for every other, by image name."""
+
+    facts: Mapping[str, ImageFacts]
+    errors: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """A row whose image cannot be read, and why."""
+
+    image: str
+    label: str
+    reason: str
+
+
+def scan_table(
+    table: Table,
+    *,
+    num_workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Read each distinct image of `table` once; the result does not depend on `num_workers`.
+
+    With `num_workers` above 1 that many fresh processes share the work. `progress(done, total)`
+    is called as images come in.
+    """
+    images = tuple(dict.fromkeys(row.image for row in table.rows))
+    facts: dict[str, ImageFacts] = {}
+    errors: dict[str, str] = {}
+    for batch in _scan_batches(table.store, images, num_workers):
+        for image, result in batch:
+            if isinstance(result, ImageFacts):
+                facts[image] = result
+            else:
+                errors[image] = result
+        if progress is not None:
+            progress(len(facts) + len(errors), len(images))
+    return Scan(facts, errors)
+
+
+def scan_image(store: ImageStore, image: str) -> ImageFacts:
+    """Read, hash and decode one image; raise `UnreadableImageError` if that fails."""
+    data = store.read(image)
+    picture = decode_image(data)
+    pixels = hashlib.blake2b(picture.tobytes(), digest_size=16)
+    pixels.update(f"{picture.width}x{picture.height}".encode())
+    return ImageFacts(
+        image=image,
+        content_hash=hashlib.blake2b(data, digest_size=16).hexdigest(),
+        pixel_hash=pixels.hexdigest(),
+        fingerprint=fingerprint_of(picture),
+        width=picture.width,
+        height=picture.height,
+    )
+
+
+def fingerprint_of(picture: Image.Image) -> bytes:
+    """Thumbnail of an RGB picture: brightness (32, 32) and colour differences (2, 8, 8)."""
+    # Area averages, because they give the same for a picture and a resized copy of it.
+    small = picture.resize((GREY_SIDE, GREY_SIDE), Image.Resampling.BOX).convert("YCbCr")
+    values = np.asarray(small, dtype=np.uint8)
+    cell = GREY_SIDE // COLOUR_SIDE
+    colour = values[..., 1:].reshape(COLOUR_SIDE, cell, COLOUR_SIDE, cell, 2).mean(axis=(1, 3))
+    colour_planes = np.rint(colour).astype(np.uint8).transpose(2, 0, 1)
+    return values[..., 0].tobytes() + colour_planes.tobytes()
+
+
+def drop_unreadable(
+    table: Table, scan: Scan, max_bad: float
+) -> tuple[Table, tuple[BadImage, ...]]:
+    """Leave out the rows whose image could not be read.
+
+    `TooManyBadImagesError` if they are more than the share `max_bad` of all rows.
+    """
+    bad = tuple(
+        BadImage(row.image, row.label, scan.errors[row.image])
+        for row in table.rows
+        if row.image in scan.errors
+    )
+    if not bad:
+        return table, ()
+    named = _name_first(bad)
+    share = len(bad) / len(table)
+    if share > max_bad:
+        raise TooManyBadImagesError(
+            f"{len(bad)} of {len(table)} images ({share:.1%}) cannot be read, and at most "
+            f"{max_bad:.1%} may be:\n{named}\n"
+            "Repair or remove these files, or allow a larger share with --max-bad."
+        )
+    rows = [row for row in table.rows if row.image not in scan.errors]
+    note = f"{len(bad)} of {len(table)} images cannot be read and are left out:\n{named}"
+    return table.with_rows(rows, note), bad
+
+
+ScanResult = tuple[str, ImageFacts | str]
+
+
+def _scan_batches(
+    store: ImageStore, images: Sequence[str], num_workers: int
+) -> Iterator[list[ScanResult]]:
+    """Scan in batches, in order, here or in other processes."""
+    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    if num_workers <= 1 or len(batches) <= 1:
+        for batch in batches:
+            yield [_scan_or_reason(store, image) for image in batch]
+        return
+    # Spawned, because a forked process inherits the locks of threads that it does not have.
+    with ProcessPoolExecutor(
+        max_workers=min(num_workers, len(batches)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_keep_store,
+        initargs=(store,),
+    ) as executor:
+        yield from executor.map(_scan_in_worker, batches)
+
+
+class _Worker:
+    """Where a worker process keeps the store, which may be large, instead of one per batch."""
+
+    store: ImageStore
+
+
+def _keep_store(store: ImageStore) -> None:
+    _Worker.store = store
+
+
+def _scan_in_worker(images: Sequence[str]) -> list[ScanResult]:
+    return [_scan_or_reason(_Worker.store, image) for image in images]
+
+
+def _scan_or_reason(store: ImageStore, image: str) -> ScanResult:
+    try:
+        return image, scan_image(store, image)
+    except UnreadableImageError as error:
+        # Stores put the place in front of the reason; lists of images name it themselves.
+        return image, str(error).rpartition(f"{image}: ")[2]
+
+
+def _name_first(bad: Sequence[BadImage]) -> str:
+    lines = [f"  {row.image}: {row.reason}" for row in bad[:_NAMED_IN_ERROR]]
+    if len(bad) > _NAMED_IN_ERROR:
+        lines.append(f"  and {len(bad) - _NAMED_IN_ERROR} more")
+    return "\n".join(lines)

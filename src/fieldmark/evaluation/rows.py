@@ -1,0 +1,119 @@
+"""Predicting tables, folders and files with a `Predictor`, in order, bad files in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from fieldmark.data.loaders import build_loader
+from fieldmark.data.sources import TABLE_SUFFIXES, list_images, read_table
+from fieldmark.data.stores import FolderStore
+from fieldmark.data.table import Row, Table
+from fieldmark.errors import FieldmarkError
+from fieldmark.evaluation.collect import collect_predictions
+from fieldmark.evaluation.predictions import Predictions
+from fieldmark.runs.predictor import ClassProbability, Predictor
+
+BATCH_SIZE = 64
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PredictedRow:
+    """The most probable classes of an image, or the reason why it could not be read."""
+
+    image: str
+    top: tuple[ClassProbability, ...] = ()
+    error: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The first class; empty where the image could not be read."""
+        return self.top[0].label if self.top else ""
+
+
+def predict_table(
+    predictor: Predictor, table: Table, *, top: int = 10, progress: Progress | None = None
+) -> Predictions:
+    """Run the predictor over a table whose classes are its own."""
+    own = replace(table, class_names=predictor.class_names, task=predictor.task)
+    loader = build_loader(
+        own,
+        predictor.transform,
+        batch_size=BATCH_SIZE,
+        order=None,
+        seed=0,
+        num_workers=0 if len(own) <= BATCH_SIZE else 1,
+    )
+    return collect_predictions(
+        predictor.classifier, loader, own, device=predictor.device, top=top, progress=progress
+    )
+
+
+def predict_inputs(
+    predictor: Predictor,
+    inputs: Iterable[str | Path],
+    *,
+    top: int,
+    columns: Mapping[str, str],
+    image_root: str | Path | None,
+    allow_outside: bool,
+    progress: Progress | None = None,
+) -> list[PredictedRow]:
+    """Classify files, folders (recursively, sorted) and tables, in the order given."""
+    if top < 1:
+        raise FieldmarkError(f"top: expected a number of classes from 1, not {top}")
+    tables = []
+    for is_table, group in groupby(map(str, inputs), key=_is_table):
+        if is_table:
+            tables += [
+                read_table(
+                    source,
+                    columns=columns,
+                    image_root=image_root,
+                    allow_outside=allow_outside,
+                    labelled=False,
+                )
+                for source in group
+            ]
+        else:
+            tables.append(_table_of_files(group))
+    total, done = sum(map(len, tables)), 0
+    rows: list[PredictedRow] = []
+    for table in tables:
+        offset = done
+
+        def report(part: int, _: int, offset: int = offset) -> None:
+            if progress is not None:
+                progress(offset + part, total)
+
+        rows += _as_rows(predict_table(predictor, table, top=top, progress=report))
+        done += len(table)
+    return rows
+
+
+def _is_table(source: str) -> bool:
+    prefixed = ":" in source and not Path(source).exists()
+    return prefixed or Path(source).suffix.lower() in TABLE_SUFFIXES
+
+
+def _table_of_files(sources: Iterable[str]) -> Table:
+    images: list[str] = []
+    for source in sources:
+        path = Path(source)
+        images += [str(p) for p in list_images(path)] if path.is_dir() else [source]
+    rows = tuple(Row(image) for image in images)
+    return Table(rows=rows, store=FolderStore(Path()), source="files")
+
+
+def _as_rows(predictions: Predictions) -> Iterable[PredictedRow]:
+    names = predictions.class_names
+    for place, image in enumerate(predictions.images):
+        if image in predictions.errors:
+            yield PredictedRow(image, error=predictions.errors[image])
+            continue
+        pairs = zip(predictions.top_index[place], predictions.top_probability[place], strict=True)
+        top = tuple(ClassProbability(names[int(index)], float(value)) for index, value in pairs)
+        yield PredictedRow(image, top)

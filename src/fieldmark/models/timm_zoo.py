@@ -1,0 +1,159 @@
+"""Building a backbone from a timm name: the options it has and the image sizes it takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import timm
+import torch
+from timm.models.deit import VisionTransformerDistilled
+from torch import nn
+
+from fieldmark.errors import ImageSizeError, UnknownModelError, hint
+from fieldmark.models.backbones import UNFIT_ERRORS, Classifiers, TimmBackbone
+
+NUM_CANDIDATES = 16
+
+
+def build_timm_backbone(
+    name: str, *, image_size: int, drop_path: float = 0.0, dropout: float = 0.0
+) -> TimmBackbone:
+    """Build the network that timm calls `name`, with random weights.
+
+    `drop_path` and `dropout` reach the networks that have them: dropout goes into the blocks
+    where there is a place for it, else before the classifier. Raises `UnknownModelError`, and
+    `ImageSizeError` with the nearest sizes that work.
+    """
+    check_timm_name(name)
+    try:
+        return _build(name, image_size, drop_path, dropout)
+    except UNFIT_ERRORS as error:
+        sizes = find_image_sizes(name, image_size)
+        if image_size in sizes:
+            raise
+        raise ImageSizeError(_explain_size(name, image_size, sizes, error)) from error
+
+
+def check_timm_name(name: str) -> None:
+    """Raise `UnknownModelError` unless timm knows this name and, if it has one, its weights tag."""
+    architecture, _, tag = name.partition(".")
+    if ":" in name or not timm.is_model(architecture):
+        names = timm.list_models()
+        raise UnknownModelError(
+            f"model.name: there is no model '{name}'.{hint(architecture, names)} "
+            "`fieldmark models PATTERN` lists those that there are."
+        )
+    tags = list_tags(architecture)
+    if tag and tag not in tags:
+        raise UnknownModelError(
+            f"model.name: '{architecture}' has no weights named '{tag}'.{hint(tag, tags)} "
+            f"There are: {', '.join(tags) or 'none'}."
+        )
+
+
+def list_tags(architecture: str) -> list[str]:
+    """Return the names of the weights published for an architecture, timm's default first."""
+    full_names = timm.list_pretrained(f"{architecture}.*")
+    default = timm.get_pretrained_cfg(architecture)
+    tags = [full_name.partition(".")[2] for full_name in full_names]
+    return sorted(tags, key=lambda tag: default is None or tag != default.tag)
+
+
+def find_image_sizes(name: str, image_size: int) -> list[int]:
+    """Return sizes that the network takes, nearest to `image_size`: itself, or one each side."""
+    if _fits(name, image_size):
+        return [image_size]
+    default_size = timm.get_pretrained_cfg(name).input_size[-1]
+    step = _find_patch_px(_create(name, {"img_size": default_size})) or 16
+    lower = image_size - image_size % step - (step if image_size % step == 0 else 0)
+    upper = image_size - image_size % step + step
+    below = range(lower, max(0, lower - NUM_CANDIDATES * step), -step)
+    above = range(upper, upper + NUM_CANDIDATES * step, step)
+    found = (_first_fit(name, below), _first_fit(name, above))
+    return [size for size in found if size is not None]
+
+
+def _build(
+    name: str, image_size: int, drop_path: float = 0.0, dropout: float = 0.0
+) -> TimmBackbone:
+    options: dict[str, Any] = {"img_size": image_size}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    if dropout:
+        options["proj_drop_rate"] = dropout
+    net = _create(name, options)
+    patch_px = _find_patch_px(net)
+    if patch_px is not None and image_size % patch_px:
+        raise ValueError(f"its patches of {patch_px} px do not divide the image")
+    classifiers = _remove_classifiers(net)
+    return TimmBackbone(net, name=name, image_size=image_size, classifiers=classifiers)
+
+
+def _create(name: str, options: dict[str, Any]) -> nn.Module:
+    """Create the network with those of the options that it has; timm offers no way to ask."""
+    options = dict(options)
+    while True:
+        try:
+            return timm.create_model(name, pretrained=False, num_classes=1, **options)
+        except TypeError as error:
+            refused = re.search(r"unexpected keyword argument\W+(?:s\W+)?(\w+)", str(error))
+            if refused is None or refused[1] not in options:
+                raise
+            value = options.pop(refused[1])
+            if refused[1] == "proj_drop_rate":
+                options["drop_rate"] = value
+
+
+def _remove_classifiers(net: nn.Module) -> Classifiers:
+    """Take the classifying layers off and say what they were."""
+    declared = net.pretrained_cfg["classifier"]  # type: ignore[index]
+    names = (declared,) if isinstance(declared, str) else tuple(declared or ())
+    shapes = {key: tensor.shape for key, tensor in net.state_dict().items()}
+    if hasattr(net, "reset_classifier"):
+        net.reset_classifier(0)
+    removed = shapes.keys() - net.state_dict().keys()
+    if not names or removed != {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}:
+        return Classifiers(names, reads=None)
+    if isinstance(net, VisionTransformerDistilled):
+        return Classifiers(names, reads="prefix")
+    if len(names) > 1:
+        return Classifiers(names, reads=None)
+    return Classifiers(names, "pooled", is_convolution=len(shapes[f"{names[0]}.weight"]) == 4)
+
+
+def _find_patch_px(net: nn.Module) -> int | None:
+    """Return the side of the patches that tile the image; None for any other kind of stem."""
+    projection = getattr(getattr(net, "patch_embed", None), "proj", None)
+    if not isinstance(projection, nn.Conv2d) or projection.in_channels != 3:
+        return None
+    side = projection.kernel_size[0]
+    return side if projection.stride[0] == side > 1 else None
+
+
+def _first_fit(name: str, sizes: Iterable[int]) -> int | None:
+    return next((size for size in sizes if _fits(name, size)), None)
+
+
+def _fits(name: str, image_size: int) -> bool:
+    """Try a size, without memory for the weights where the network can be built so."""
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device):
+                _build(name, image_size)
+            return True
+        except UNFIT_ERRORS:
+            continue
+    return False
+
+
+def _explain_size(name: str, image_size: int, sizes: list[int], error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    if sizes:
+        text = " and ".join(f"{size} px" for size in sizes)
+        choice = f"Nearest sizes that work: {text}. Set data.image_size={sizes[-1]}."
+    else:
+        default = timm.get_pretrained_cfg(name).input_size[-1]
+        choice = f"It was made for {default} px. Set data.image_size={default}."
+    return f"data.image_size: '{name}' cannot take images of {image_size} px: {reason}. {choice}"

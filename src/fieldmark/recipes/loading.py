@@ -1,0 +1,246 @@
+"""Recipes in and out: YAML files, the shipped library, overrides, and faults told to people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fieldmark.errors import RecipeError, hint, nearest
+from fieldmark.recipes.schema import Recipe
+
+LIBRARY = files("fieldmark.recipes") / "library"
+DEFAULT_RECIPE = "quick"
+_OTHER_WORDS = {
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+    "arch": "name",
+    "scheduler": "schedule",
+}
+
+
+def read_recipe(name_or_path: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of that shipped name or YAML file, with `key=value` overrides applied.
+
+    A recipe may name another as its `base` and give only what differs. Every fault in the file
+    and in the overrides is reported at once.
+    """
+    values, origin = _read_values(name_or_path or DEFAULT_RECIPE, seen=())
+    faults = _apply(values, overrides)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        # The first fault of a key is enough: a union reports one for each of its members.
+        details = [detail for detail in error.errors() if not _is_beside_the_point(detail)]
+        by_key = {_dotted(detail): _explain(detail) for detail in reversed(details)}
+        faults += reversed(by_key.values())
+    if faults:
+        raise RecipeError("\n".join([f"{origin}: cannot be used:", *(f"  {f}" for f in faults)]))
+    return recipe
+
+
+def list_recipes() -> dict[str, str]:
+    """Name -> one line, for every shipped recipe."""
+    return {
+        name: str(yaml.load(read_shipped_text(name), _Loader).get("description", ""))
+        for name in sorted(_shipped_names())
+    }
+
+
+def read_shipped_text(name: str) -> str:
+    """The text of a shipped recipe, comments included."""
+    if name not in _shipped_names():
+        raise RecipeError(
+            f"recipe '{name}': there is none of that name.{hint(name, _shipped_names())} "
+            "`fieldmark recipes` lists them; a file is given by its path ending in .yaml"
+        )
+    return (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def render_recipe(recipe: Recipe) -> str:
+    """The whole recipe as YAML, each key with its meaning as a comment."""
+    return "\n".join(_render_section(recipe, depth=0)) + "\n"
+
+
+def _shipped_names() -> list[str]:
+    return [entry.name.removesuffix(".yaml") for entry in LIBRARY.iterdir()]
+
+
+def _read_values(name_or_path: str | Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    path = Path(name_or_path)
+    is_file = path.suffix in {".yaml", ".yml"} or isinstance(name_or_path, Path)
+    origin = f"recipe {name_or_path}"
+    if str(name_or_path) in seen:
+        raise RecipeError(f"{origin}: its `base` leads back to itself: {' > '.join(seen)}")
+    text = _read_file(path) if is_file else read_shipped_text(str(name_or_path))
+    try:
+        values = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{origin}: not valid YAML: {error}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise RecipeError(f"{origin}: expected `key: value` lines, found {type(values).__name__}")
+    base = values.pop("base", None)
+    if base is not None:
+        below, _ = _read_values(str(base), (*seen, str(name_or_path)))
+        values = _merge(below, values)
+    return values, origin
+
+
+def _read_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path}: is not UTF-8 text") from error
+    except OSError as error:
+        raise RecipeError(
+            f"recipe {path}: cannot be read: {error.strerror}. "
+            "Give a file, or one of the names that `fieldmark recipes` lists"
+        ) from error
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        merged[key] = _merge(inner, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _apply(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Write each `a.b=value` into the tree; return what could not be."""
+    faults = []
+    for override in overrides:
+        dotted, separator, text = override.partition("=")
+        if not separator or not dotted.strip():
+            faults.append(f"--set {override}: expected key=value, e.g. --set optim.lr=0.01")
+            continue
+        try:
+            value = yaml.load(text, _Loader)
+        except yaml.YAMLError:
+            value = text
+        *sections, key = dotted.strip().split(".")
+        inner = values
+        for section in sections:
+            if not isinstance(inner.get(section), dict):
+                inner[section] = {}
+            inner = inner[section]
+        inner[key] = value
+    return faults
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """One fault in words: which key, what came, what was expected."""
+    place = detail["loc"]
+    keys, dotted = _real_keys(place), _dotted(detail)
+    if detail["type"] == "extra_forbidden":
+        return f"{dotted}: unknown key.{_key_hint(keys)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    received = "" if isinstance(detail["input"], dict) else f" (received {detail['input']!r})"
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        choices = [
+            c.strip("'") for c in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        ]
+        return f"{dotted}: {message}{received}.{hint(detail['input'], choices)}"
+    return f"{dotted}: {message}{received}"
+
+
+def _is_beside_the_point(detail: ErrorDetails) -> bool:
+    """Whether a section was given where a word is also possible: its own fault says more."""
+    return detail["type"] == "literal_error" and isinstance(detail["input"], dict)
+
+
+def _dotted(detail: ErrorDetails) -> str:
+    return ".".join(map(str, _real_keys(detail["loc"]))) or "recipe"
+
+
+def _real_keys(place: Sequence[str | int]) -> list[str | int]:
+    """The place without the tried member of a union, which pydantic adds to it."""
+    section: type[BaseModel] | None = Recipe
+    keys: list[str | int] = []
+    for part in place:
+        known = section is not None and part in section.model_fields
+        if keys and section is None and not isinstance(part, int):
+            break
+        keys.append(part)
+        section = _section_of(section, str(part)) if known and section is not None else None
+    return keys
+
+
+def _section_of(section: type[BaseModel], key: str) -> type[BaseModel] | None:
+    annotation = section.model_fields[key].annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return None
+
+
+def _key_hint(keys: Sequence[str | int]) -> str:
+    """The nearest key of the same section, else the nearest anywhere in the recipe."""
+    every = dict(_walk_keys(Recipe, ""))
+    dotted, last = ".".join(map(str, keys)), str(keys[-1])
+    wanted = _OTHER_WORDS.get(last, last)
+    same_name = [key for key, name in every.items() if name == wanted]
+    close = (
+        same_name
+        or nearest(dotted, every)
+        or [key for name in nearest(last, every.values()) for key in every if every[key] == name]
+    )
+    return f" Did you mean '{close[0]}'?" if close else " `fieldmark recipes quick` shows all keys"
+
+
+def _walk_keys(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    for key in section.model_fields:
+        yield f"{prefix}{key}", key
+        inner = _section_of(section, key)
+        if inner is not None:
+            yield from _walk_keys(inner, f"{prefix}{key}.")
+
+
+def _render_section(section: BaseModel, depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, BaseModel) and _section_of(type(section), key):
+            yield f"{indent}{key}:  # {field.description}"
+            yield from _render_section(value, depth + 1)
+        else:
+            plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            yield f"{indent}{key}: {_render_value(plain)}  # {field.description}"
+
+
+def _render_value(value: object) -> str:
+    if isinstance(value, tuple):
+        value = list(value)
+    text = yaml.dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the booleans of YAML 1.2 (`off` stays a word) and no key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key written twice: {', '.join(twice)}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF")
+)

@@ -1,0 +1,296 @@
+"""The recipe: everything that decides a run, as one frozen, validated tree.
+
+Every key has a default, a one-line meaning and a range. The tree is read top-down: `Recipe` is
+at the end of the file because its sections come first. Reading, overriding and explaining
+faults is in `loading`; nothing here touches files.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Task = Literal["multiclass", "binary", "multilabel"]
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "top5_accuracy", "macro_f1", "kappa", "sum", "nll"
+]
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are faults, values never change."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class Split(Section):
+    """How images are divided where the data does not say so itself."""
+
+    ratios: tuple[Share, Share, Share] = Field(
+        default=(0.7, 0.1, 0.2), description="shares of train, val and test; they sum to 1"
+    )
+    rule: Literal["exact", "as_published"] = Field(
+        default="exact",
+        description="exact: stratified by largest remainder, duplicates and groups on one side; "
+        "as_published: the arithmetic of the papers (with three parts Animesion's unshuffled "
+        "float rule, with two scikit-learn's stratified shuffle), duplicates ignored",
+    )
+    near_duplicates: bool = Field(
+        default=True, description="keep pictures that look alike on one side (perceptual hash)"
+    )
+
+    @field_validator("ratios")
+    @classmethod
+    def _sums_to_one(cls, ratios: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(ratios) - 1.0) > 1e-6:
+            raise ValueError(
+                f"the shares of train, val and test must sum to 1, not {sum(ratios):g}"
+            )
+        if ratios[0] <= 0.0:
+            raise ValueError("the share of train must be above 0")
+        return ratios
+
+
+class Augment(Section):
+    """Random changes to training images, each drawn from (seed, epoch, sample) alone."""
+
+    crop: Literal["none", "random", "resized"] = Field(
+        default="none",
+        description="none: as in evaluation; random: resize to image_size + crop_margin_px, then "
+        "cut out at a random place; resized: random area and aspect, resized (Inception crop)",
+    )
+    crop_margin_px: int = Field(
+        default=32, ge=0, le=1024, description="extra pixels for crop: random"
+    )
+    crop_scale: tuple[Share, Share] = Field(
+        default=(0.35, 1.0), description="range of the area kept by crop: resized"
+    )
+    crop_aspect: tuple[float, float] = Field(
+        default=(3 / 4, 4 / 3), description="range of width / height for crop: resized"
+    )
+    horizontal_flip: Share = Field(default=0.0, description="probability of a left-right flip")
+    vertical_flip: Share = Field(default=0.0, description="probability of an upside-down flip")
+    rotation_degrees: float = Field(
+        default=0.0, ge=0.0, le=180.0, description="largest angle either way"
+    )
+    zoom: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="largest change of height and of width, each on its own",
+    )
+    color_jitter: tuple[float, float, float, float] = Field(
+        default=(0.0, 0.0, 0.0, 0.0),
+        description="strength of brightness, contrast, saturation and hue",
+    )
+    randaugment_ops: int = Field(
+        default=0, ge=0, le=8, description="RandAugment: operations per image"
+    )
+    randaugment_magnitude: int = Field(
+        default=9, ge=0, le=30, description="RandAugment: their strength"
+    )
+    random_erasing: Share = Field(default=0.0, description="probability of erasing a rectangle")
+
+    @field_validator("crop_scale", "crop_aspect")
+    @classmethod
+    def _is_a_range(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        if not 0.0 < pair[0] <= pair[1]:
+            raise ValueError(f"expected two numbers, 0 < low <= high, not {list(pair)}")
+        return pair
+
+    @field_validator("color_jitter")
+    @classmethod
+    def _is_a_jitter(cls, jitter: tuple[float, float, float, float]) -> tuple[float, ...]:
+        if min(jitter) < 0.0 or jitter[3] > 0.5:
+            raise ValueError("expected four numbers of at least 0, the last (hue) at most 0.5")
+        return jitter
+
+
+class Statistics(Section):
+    """Channel means and standard deviations of pixels scaled to 0..1."""
+
+    mean: tuple[float, float, float] = Field(description="per channel, red green blue")
+    std: tuple[float, float, float] = Field(description="per channel, all above 0")
+
+    @field_validator("std")
+    @classmethod
+    def _is_positive(cls, std: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(std) <= 0.0:
+            raise ValueError(f"each standard deviation must be above 0, not {list(std)}")
+        return std
+
+
+class Data(Section):
+    """Which images, how they are divided, and how they become tensors."""
+
+    source: str | None = Field(default=None, description="DATA as given on the command line")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="table columns by role, e.g. {image: path, label: species}",
+    )
+    image_root: str | None = Field(
+        default=None, description="folder that image paths are relative to"
+    )
+    allow_outside: bool = Field(
+        default=False, description="accept image paths outside the image root"
+    )
+    conflicts: Literal["drop", "keep"] = Field(
+        default="drop", description="pixel-identical images under different labels"
+    )
+    max_bad: Share = Field(
+        default=0.05, description="share of unreadable images at which the run stops"
+    )
+    min_images: int = Field(
+        default=2, ge=1, description="classes with fewer images are dropped and named"
+    )
+    split: Split = Field(default=Split(), description="how images are divided")
+    image_size: int = Field(
+        default=224, ge=8, le=4096, description="side of the network's input, px"
+    )
+    resize: Literal["squash", "shorter", "pad"] = Field(
+        default="squash",
+        description="squash: both sides to image_size; shorter: the shorter side to "
+        "image_size / crop, then the centre; pad: the longer side, filled up with white",
+    )
+    crop: float = Field(
+        default=1.0, gt=0.1, le=1.0, description="share of each side that evaluation keeps (centre)"
+    )
+    augment: Augment = Field(default=Augment(), description="training images only")
+    normalize: Literal["model", "half", "imagenet", "dataset", "none"] | Statistics = Field(
+        default="model",
+        description="pixel statistics: those the weights were made with, 0.5, ImageNet's, the "
+        "training split's own, none, or {mean: [...], std: [...]}",
+    )
+
+
+class Model(Section):
+    """The network."""
+
+    name: str = Field(
+        default="resnet18", min_length=1, description="a catalog name or any timm name"
+    )
+    pretrained: bool = Field(
+        default=False, description="start from the name's published weights (hub)"
+    )
+    weights: str | None = Field(
+        default=None, description="start from this file: .safetensors, .pth or .npz"
+    )
+    head: Literal["linear", "mlp"] = Field(
+        default="linear", description="what maps features to classes"
+    )
+    head_width: int = Field(default=512, ge=1, le=65536, description="hidden units of the mlp head")
+    head_dropout: Share = Field(
+        default=0.0, description="dropout in the head (mlp: before its last layer)"
+    )
+    freeze: Literal["none", "backbone"] = Field(default="none", description="what is not trained")
+    drop_path: Share = Field(default=0.0, description="stochastic depth, where the network has it")
+    dropout: Share = Field(default=0.0, description="dropout inside the backbone, where it has it")
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        if self.pretrained and self.weights:
+            raise ValueError("give either pretrained: true or a weights file, not both")
+        return self
+
+
+class Optim(Section):
+    """The optimizer and its schedule."""
+
+    name: Literal["sgd", "adam", "adamw"] = Field(default="adamw", description="update rule")
+    lr: float = Field(default=1e-3, gt=0.0, le=100.0, description="peak learning rate")
+    weight_decay: float = Field(
+        default=0.05, ge=0.0, le=10.0, description="adam: L2; adamw: decoupled"
+    )
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0, description="sgd's momentum; adam's beta1")
+    batch_size: int = Field(default=32, ge=1, le=65536, description="images per step and process")
+    accumulate: int = Field(default=1, ge=1, le=1024, description="batches per update")
+    clip_norm: float | None = Field(
+        default=None, gt=0.0, description="largest gradient norm; null: any"
+    )
+    epochs: int = Field(default=10, ge=0, le=100000, description="0 keeps the weights as loaded")
+    warmup: float = Field(
+        default=0.0, ge=0.0, description="below 1: share of all updates; from 1: number of updates"
+    )
+    schedule: Literal["constant", "cosine", "step", "plateau", "constant_epoch"] = Field(
+        default="cosine",
+        description="step: times decay every decay_epochs; constant_epoch: times decay at 40% and "
+        "80% of the epochs; plateau: times decay after patience epochs without a lower val loss",
+    )
+    decay: float = Field(
+        default=1 / 3, gt=0.0, lt=1.0, description="factor of step, plateau, constant_epoch"
+    )
+    decay_epochs: int = Field(default=10, ge=1, description="interval of schedule: step")
+    patience: int = Field(default=5, ge=0, description="epochs that schedule: plateau waits")
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="learning rate of each block relative to the next one",
+    )
+
+
+class Loss(Section):
+    """What training minimises."""
+
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="mass spread over all classes"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none", description="balanced: each class weighs images / (classes x its images)"
+    )
+    focal: float = Field(
+        default=0.0, ge=0.0, le=10.0, description="focusing exponent gamma; 0: off"
+    )
+    logit_adjustment: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=10.0,
+        description="tau times log prior added to logits in training; 0: off",
+    )
+    mixup: float = Field(default=0.0, ge=0.0, le=10.0, description="alpha of mixup; 0: off")
+    cutmix: float = Field(default=0.0, ge=0.0, le=10.0, description="alpha of cutmix; 0: off")
+
+
+class Recipe(Section):
+    """One training run, completely."""
+
+    description: str = Field(default="", description="one line for people")
+    task: Task = Field(
+        default="multiclass", description="one label of many, of two, or any number of labels"
+    )
+    data: Data = Field(default=Data(), description="images")
+    model: Model = Field(default=Model(), description="network")
+    optim: Optim = Field(default=Optim(), description="optimizer")
+    loss: Loss = Field(default=Loss(), description="loss")
+    sampling: Literal["natural", "balanced"] = Field(
+        default="natural", description="balanced: every class equally often in an epoch"
+    )
+    ema: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="decay of the averaged weights that are evaluated; 0: off",
+    )
+    select: Metric = Field(default="accuracy", description="val metric that picks the best epoch")
+    early_stop: int = Field(
+        default=0, ge=0, description="stop after so many epochs without a better one; 0: never"
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="decides split, order, augmentation and start"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, mps")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="auto: bf16 where the hardware computes in it, else fp32"
+    )
+    workers: int = Field(
+        default=-1, ge=-1, le=256, description="loader processes; -1: by the machine"
+    )
+    cache: str = Field(default="off", description="folder for prepared data, or off")
+    checkpoint_minutes: float = Field(
+        default=10.0,
+        ge=0.0,
+        description="checkpoint within an epoch after so long; 0: every update",
+    )

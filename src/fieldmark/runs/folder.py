@@ -1,0 +1,206 @@
+"""`RunFolder`: the folder that holds everything about one run, and the names inside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldmark.data.prepare import LeftOut
+from fieldmark.data.table import Row, Table
+from fieldmark.errors import RunChangedError, RunExistsError, RunNotFoundError
+from fieldmark.recipes import Recipe, read_recipe, render_recipe
+from fieldmark.runs.files import find_folder, render_csv, save_json, save_text, storage_errors
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and contents of `runs/<name>`; every file of a run is written through this class."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make a new run folder; an existing one that is not empty is refused."""
+        path = path.absolute()
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunExistsError(
+                f"{path}: is already there. Go on with it by `--resume`, or give another `--out`"
+            )
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run folder."""
+        folder = cls(path.absolute())
+        if not folder.recipe_path.is_file():
+            raise RunNotFoundError(_not_a_run(folder.path))
+        return folder
+
+    @property
+    def recipe_path(self) -> Path:
+        """The fully resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def split_path(self) -> Path:
+        """Image, label, split and content hash of every row."""
+        return self.path / "split.csv"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log_path(self) -> Path:
+        """Warnings of the libraries below, and notes."""
+        return self.path / "log.txt"
+
+    @property
+    def last_dir(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.path / "checkpoints" / "last"
+
+    @property
+    def best_dir(self) -> Path:
+        """Weights and configuration of the selected epoch."""
+        return self.path / "best"
+
+    def predictions_path(self, split: str) -> Path:
+        """The stored predictions of a split."""
+        return self.path / "predictions" / f"{split}.parquet"
+
+    def save_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.yaml."""
+        save_text(self.recipe_path, render_recipe(recipe))
+
+    def load_recipe(self) -> Recipe:
+        """Read recipe.yaml."""
+        return read_recipe(self.recipe_path)
+
+    def save_classes(self, table: Table) -> None:
+        """Write classes.json: names in index order, and images per class and split."""
+        splits = {split: table.select(split).class_counts() for split in ("train", "val", "test")}
+        save_json(
+            self.path / "classes.json",
+            {
+                "task": table.task,
+                "classes": [
+                    {"name": name, **{split: counts[name] for split, counts in splits.items()}}
+                    for name in table.class_names
+                ],
+            },
+        )
+
+    def load_classes(self) -> list[dict[str, Any]]:
+        """The classes in index order, each with its name and counts by split."""
+        content = json.loads((self.path / "classes.json").read_text(encoding="utf-8"))
+        return list(content["classes"])
+
+    def save_split(self, table: Table, content_hashes: Mapping[str, str]) -> None:
+        """Write split.csv, which freezes what each image was used for."""
+        rows = [(r.image, r.label, r.split, content_hashes[r.image]) for r in table.rows]
+        save_text(self.split_path, render_csv(("image", "label", "split", "content_hash"), rows))
+
+    def load_split(self) -> list[dict[str, str]]:
+        """The rows of split.csv."""
+        with self.split_path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def restore_table(self, table: Table) -> Table:
+        """Give the rows of a newly read table their frozen split; changed labels are refused."""
+        current = {row.image: row for row in table.rows}
+        frozen = self.load_split()
+        gone = [r["image"] for r in frozen if r["image"] not in current]
+        relabelled = [
+            f"{r['image']} ({r['label']} -> {current[r['image']].label})"
+            for r in frozen
+            if r["image"] in current and current[r["image"]].label != r["label"]
+        ]
+        for what, images in (("no longer in", gone), ("labelled otherwise in", relabelled)):
+            if images:
+                raise RunChangedError(
+                    f"{self.path}: {len(images)} of its {len(frozen)} images are {what} "
+                    f"{table.source}: {', '.join(images[:5])}. Restore the data, or train a new run"
+                )
+        rows = [_with_split(current[r["image"]], r["split"]) for r in frozen]
+        names = tuple(entry["name"] for entry in self.load_classes())
+        return Table(
+            rows=tuple(rows),
+            store=table.store,
+            source=table.source,
+            task=table.task,
+            class_names=names,
+            image_root=table.image_root,
+        )
+
+    def verify_images(self, table: Table, content_hashes: Mapping[str, str]) -> None:
+        """Refuse images whose bytes are not those the split was frozen with."""
+        frozen = {row["image"]: row["content_hash"] for row in self.load_split()}
+        changed = [r.image for r in table.rows if content_hashes[r.image] != frozen[r.image]]
+        if changed:
+            raise RunChangedError(
+                f"{self.path}: {len(changed)} images have changed since the run was made: "
+                f"{', '.join(changed[:5])}. Restore them, or train a new run"
+            )
+
+    def save_left_out(self, left_out: Iterable[LeftOut]) -> None:
+        """Write left_out.csv: images that are not used, each with its reason."""
+        rows = [(entry.image, entry.label, entry.reason) for entry in left_out]
+        save_text(self.path / "left_out.csv", render_csv(("image", "label", "reason"), rows))
+
+    def load_left_out(self) -> list[LeftOut]:
+        """The rows of left_out.csv."""
+        path = self.path / "left_out.csv"
+        if not path.is_file():
+            return []
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return [LeftOut(**row) for row in csv.DictReader(file)]
+
+    def save_environment(self, environment: Mapping[str, Any]) -> None:
+        """Write environment.json."""
+        save_json(self.path / "environment.json", environment)
+
+    def load_environment(self) -> dict[str, Any]:
+        """Versions, hardware, command, seconds and memory of the run; empty before its end."""
+        path = self.path / "environment.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+    def save_metrics(self, epochs: Iterable[Mapping[str, Any]]) -> None:
+        """Write metrics.jsonl anew, one line per epoch."""
+        save_text(self.metrics_path, "".join(json.dumps(dict(e)) + "\n" for e in epochs))
+
+    def load_metrics(self) -> list[dict[str, Any]]:
+        """The epochs of metrics.jsonl."""
+        if not self.metrics_path.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics_path.read_text().splitlines()]
+
+    def find_best(self) -> Path:
+        """The folder with the selected weights; a run that has none yet is refused."""
+        best = find_folder(self.best_dir)
+        if best is None:
+            raise RunNotFoundError(
+                f"{self.path}: has no weights yet: no epoch was finished. Finish it by "
+                "`fieldmark train ... --resume`"
+            )
+        return best
+
+
+def _not_a_run(path: Path) -> str:
+    if not path.exists():
+        siblings = path.parent.iterdir() if path.parent.is_dir() else []
+        runs = sorted(p.name for p in siblings if (p / "recipe.yaml").is_file())
+        others = f" Runs beside it: {', '.join(runs[:8])}." if runs else ""
+        return f"{path}: there is no such run folder.{others} `fieldmark train DATA` makes one"
+    return f"{path}: is not a run folder: it holds no recipe.yaml. `fieldmark train DATA` makes one"
+
+
+def _with_split(row: Row, split: str) -> Row:
+    return Row(row.image, row.labels, row.tags, split, row.group)

@@ -1,0 +1,1 @@
+"""Training: one loop over typed events, and what varies as its arguments."""

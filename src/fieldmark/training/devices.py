@@ -1,0 +1,78 @@
+"""Where and in which number format a run computes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+
+from fieldmark.errors import RecipeError
+from fieldmark.recipes.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device, a precision (fp32, bf16 or fp16) and the number of loader processes."""
+
+    device: str
+    precision: str
+    num_workers: int
+
+
+def choose_placement(recipe: Recipe) -> Placement:
+    """Resolve `auto` by what this machine has; ask for what it lacks and it is refused."""
+    device = _choose_device(recipe.device)
+    return Placement(device, _choose_precision(recipe.precision, device), _choose_workers(recipe))
+
+
+def build_accelerator(placement: Placement) -> Accelerator:
+    """The engine of one run. Accelerate keeps its settings for a process; they are renewed here."""
+    if PartialState._shared_state.get("num_processes", 1) == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[placement.precision]
+    return Accelerator(cpu=placement.device == "cpu", mixed_precision=mixed)
+
+
+def _choose_device(wanted: str) -> str:
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available = ["cuda", *available]
+    if torch.backends.mps.is_available():
+        available = ["mps", *available]
+    if wanted == "auto":
+        return available[0]
+    if wanted not in available:
+        raise RecipeError(
+            f"device: '{wanted}' is not on this machine; there is {', '.join(available)}. "
+            "Set device to one of these, or to auto"
+        )
+    return wanted
+
+
+def _choose_precision(wanted: str, device: str) -> str:
+    if wanted == "auto":
+        return "bf16" if _computes_bf16(device) else "fp32"
+    if wanted == "fp16" and device == "cpu":
+        raise RecipeError("precision: fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
+    return wanted
+
+
+def _computes_bf16(device: str) -> bool:
+    """Whether bf16 is computed by the hardware rather than emulated."""
+    if device == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    if device == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return False
+
+
+def _choose_workers(recipe: Recipe) -> int:
+    if recipe.workers >= 0:
+        return recipe.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # Half of a small machine's cores load while the other half learns; a GPU is fed by eight.
+    return min(8, (cores or 1) // 2)

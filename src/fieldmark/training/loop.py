@@ -1,0 +1,240 @@
+"""The training loop: one for every recipe. It yields events and touches no files.
+
+What varies - loss, schedule, mixing, averaging, what is trained - comes in as `Parts`. All
+randomness is addressed by (seed, epoch, batch), and `Progress` holds everything else, so a loop
+that is given a saved `Progress`, weights and optimizer goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from fieldmark.data.loaders import Batch, Loader
+from fieldmark.errors import NonFiniteLossError
+from fieldmark.evaluation.metrics import is_better
+from fieldmark.recipes.schema import Recipe
+from fieldmark.seeds import derive_seed
+from fieldmark.training.events import EpochDone, StepDone
+from fieldmark.training.losses import ClassificationLoss, as_shares
+from fieldmark.training.memory import explain_out_of_memory
+from fieldmark.training.optimizers import set_learning_rate
+from fieldmark.training.schedules import Schedule
+
+Mixing = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one run trains with. `model` and `optimizer` are as the accelerator prepared them."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: ClassificationLoss
+    mixing: Mixing | None
+    averaged: AveragedModel | None
+    train_loader: Loader
+    evaluate: Callable[[nn.Module], Mapping[str, float]] | None
+    accelerator: Accelerator
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The averaged weights where there are any, else the trained ones."""
+        if self.averaged is not None:
+            return self.averaged.module
+        return self.accelerator.unwrap_model(self.model)
+
+
+@dataclass
+class Progress:
+    """Where a run stands: `batch` batches of `epoch` (from 0) are done."""
+
+    epoch: int = 0
+    batch: int = 0
+    updates: int = 0
+    loss_sum: float = 0.0
+    epoch_images: int = 0
+    total_images: int = 0
+    epoch_seconds: float = 0.0
+    total_seconds: float = 0.0
+    best_epoch: int = 0
+    best_value: float | None = None
+    epochs_without_better: int = 0
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class UpdateDone:
+    """The weights changed: the moments at which a checkpoint may be written."""
+
+
+def fit(
+    parts: Parts, recipe: Recipe, progress: Progress
+) -> Iterator[StepDone | EpochDone | UpdateDone]:
+    """Train from `progress` to the recipe's end, to its early stop, or until the caller stops."""
+    while progress.epoch < recipe.optim.epochs and not is_stopped(recipe, progress):
+        yield from _train_epoch(parts, recipe, progress)
+        yield _finish_epoch(parts, recipe, progress)
+
+
+def is_stopped(recipe: Recipe, progress: Progress) -> bool:
+    """Whether early stopping has ended the run."""
+    return 0 < recipe.early_stop <= progress.epochs_without_better
+
+
+def _train_epoch(
+    parts: Parts, recipe: Recipe, progress: Progress
+) -> Iterator[StepDone | UpdateDone]:
+    epoch, loader = progress.epoch, parts.train_loader
+    parts.model.train()
+    clock = time.perf_counter()
+    for batch in loader.epoch(epoch, start_batch=progress.batch):
+        loss = _learn(parts, recipe, progress, batch)
+        progress.batch += 1
+        if loss is not None:
+            progress.loss_sum += loss * len(batch.images)
+            progress.epoch_images += len(batch.images)
+            progress.total_images += len(batch.images)
+        now = time.perf_counter()
+        progress.epoch_seconds += now - clock
+        progress.total_seconds += now - clock
+        clock = now
+        yield _describe_step(parts, recipe, progress)
+        if _ends_group(recipe, progress.batch, loader.num_batches):
+            yield UpdateDone()
+        clock = time.perf_counter()
+
+
+def _learn(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> float | None:
+    """Learn from one batch; return its mean loss, or None where too little of it was readable."""
+    # Dropout and its like draw from here, so a resumed run draws the same.
+    torch.manual_seed(derive_seed(recipe.seed, "step", progress.epoch, progress.batch))
+    num_batches = parts.train_loader.num_batches
+    value: float | None = None
+    if len(batch.images) >= min(2, recipe.optim.batch_size):
+        size = _group_size(recipe, progress.batch, num_batches)
+
+        def try_images(count: int) -> None:
+            part = replace(batch, images=batch.images[:count], targets=batch.targets[:count])
+            parts.accelerator.backward(_compute_loss(parts, recipe, progress, part))
+            parts.optimizer.zero_grad(set_to_none=True)
+
+        with explain_out_of_memory(len(batch.images), try_images):
+            loss = _compute_loss(parts, recipe, progress, batch)
+            value = float(loss.detach())
+            _check_finite(value, recipe, progress, parts)
+            parts.accelerator.backward(loss / size)
+    if _ends_group(recipe, progress.batch + 1, num_batches):
+        _update(parts, recipe, progress)
+    return value
+
+
+def _compute_loss(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> Tensor:
+    device = parts.accelerator.device
+    images = batch.images.to(device, non_blocking=True)  # (B, 3, H, W)
+    targets = as_shares(batch.targets, parts.loss.num_classes).to(device)  # (B, K)
+    if parts.mixing is not None:
+        seed = derive_seed(recipe.seed, "mixing", progress.epoch, progress.batch)
+        images, targets = parts.mixing(images, targets, seed)
+    logits = parts.model(images).float()  # (B, K)
+    loss: Tensor = parts.loss(logits, targets)
+    return loss
+
+
+def _update(parts: Parts, recipe: Recipe, progress: Progress) -> None:
+    if recipe.optim.clip_norm is not None:
+        parts.accelerator.clip_grad_norm_(parts.model.parameters(), recipe.optim.clip_norm)
+    lr = recipe.optim.lr * parts.schedule.factor(progress.updates)
+    set_learning_rate(parts.optimizer, lr)
+    parts.optimizer.step()
+    parts.optimizer.zero_grad(set_to_none=True)
+    progress.updates += 1
+    if parts.averaged is not None:
+        parts.averaged.update_parameters(parts.accelerator.unwrap_model(parts.model))
+
+
+def _finish_epoch(parts: Parts, recipe: Recipe, progress: Progress) -> EpochDone:
+    start = time.perf_counter()
+    val = dict(parts.evaluate(parts.evaluated_model)) if parts.evaluate else {}
+    lr = recipe.optim.lr * parts.schedule.factor(max(0, progress.updates - 1))
+    if "nll" in val:
+        parts.schedule.observe(val["nll"])
+    # Without a val split nothing can be selected: the newest weights are kept.
+    value = val.get(recipe.select)
+    is_best = value is None or is_better(recipe.select, value, progress.best_value)
+    progress.epochs_without_better = 0 if is_best else progress.epochs_without_better + 1
+    if is_best:
+        progress.best_epoch, progress.best_value = progress.epoch + 1, value
+    progress.total_seconds += time.perf_counter() - start
+    done = EpochDone(
+        epoch=progress.epoch + 1,
+        num_epochs=recipe.optim.epochs,
+        train_loss=progress.loss_sum / max(1, progress.epoch_images),
+        val=val,
+        lr=lr,
+        seconds=progress.epoch_seconds,
+        images_per_second=progress.epoch_images / max(progress.epoch_seconds, 1e-9),
+        is_best=is_best,
+    )
+    progress.lines.append(done.as_line())
+    progress.epoch, progress.batch = progress.epoch + 1, 0
+    progress.loss_sum, progress.epoch_images, progress.epoch_seconds = 0.0, 0, 0.0
+    return done
+
+
+def _ends_group(recipe: Recipe, batches_done: int, num_batches: int) -> bool:
+    """Whether an update follows after this many batches of an epoch."""
+    return batches_done % recipe.optim.accumulate == 0 or batches_done == num_batches
+
+
+def _group_size(recipe: Recipe, batch: int, num_batches: int) -> int:
+    """Batches whose gradients are averaged into the update that `batch` belongs to."""
+    accumulate = recipe.optim.accumulate
+    start = batch - batch % accumulate
+    return min(accumulate, num_batches - start)
+
+
+def _describe_step(parts: Parts, recipe: Recipe, progress: Progress) -> StepDone:
+    num_batches = parts.train_loader.num_batches
+    speed = progress.batch / max(progress.epoch_seconds, 1e-9)
+    left = (recipe.optim.epochs - progress.epoch) * num_batches - progress.batch
+    return StepDone(
+        epoch=progress.epoch + 1,
+        num_epochs=recipe.optim.epochs,
+        batch=progress.batch,
+        num_batches=num_batches,
+        loss=progress.loss_sum / max(1, progress.epoch_images),
+        lr=recipe.optim.lr * parts.schedule.factor(max(0, progress.updates - 1)),
+        images_per_second=progress.epoch_images / max(progress.epoch_seconds, 1e-9),
+        seconds_left=left / speed,
+    )
+
+
+def _check_finite(value: float, recipe: Recipe, progress: Progress, parts: Parts) -> None:
+    if math.isfinite(value):
+        return
+    lr = recipe.optim.lr * parts.schedule.factor(progress.updates)
+    cures = [f"a lower optim.lr ({recipe.optim.lr / 10:g})", "optim.clip_norm=1.0"]
+    if recipe.precision != "fp32":
+        cures.append("precision=fp32")
+    if recipe.optim.warmup == 0:
+        cures.append("optim.warmup=0.1")
+    raise NonFiniteLossError(
+        f"the loss became {value} in epoch {progress.epoch + 1}, batch {progress.batch + 1} "
+        f"(update {progress.updates + 1}) at learning rate {lr:.3g}. Try {', '.join(cures)}. "
+        "The last checkpoint is from before it"
+    )

@@ -1,0 +1,313 @@
+"""One training run from table and recipe to a finished run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fieldmark.data.images import decode_image
+from fieldmark.data.loaders import Loader, build_loader
+from fieldmark.data.prepare import hash_table, prepare_table
+from fieldmark.data.sampling import EpochOrder
+from fieldmark.data.table import Table
+from fieldmark.errors import SplitError
+from fieldmark.evaluation.collect import collect_predictions
+from fieldmark.evaluation.metrics import compute_metrics
+from fieldmark.models.classifier import Classifier, build_classifier
+from fieldmark.models.probabilities import num_outputs
+from fieldmark.recipes import Recipe
+from fieldmark.runs.best import Identity, save_best
+from fieldmark.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fieldmark.runs.folder import RunFolder
+from fieldmark.runs.provenance import describe_environment, peak_memory_mb
+from fieldmark.seeds import derive_seed
+from fieldmark.training.devices import Placement, build_accelerator, choose_placement
+from fieldmark.training.events import (
+    DataReady,
+    EpochDone,
+    Finished,
+    ImagesScanned,
+    Listener,
+    ModelReady,
+    Note,
+    RunOpened,
+    Saved,
+)
+from fieldmark.training.loop import Parts, Progress, UpdateDone, fit, is_stopped
+from fieldmark.training.losses import build_loss
+from fieldmark.training.optimizers import build_optimizer, count_parameters
+from fieldmark.training.resume import (
+    open_run_folder,
+    restore_parts,
+    restore_progress,
+    take_checkpoint,
+)
+from fieldmark.training.schedules import Schedule
+from fieldmark.training.surroundings import own_randomness, quiet_libraries
+from fieldmark.transforms import (
+    TransformRecord,
+    build_eval_transform,
+    build_train_transform,
+    build_transform_record,
+    measure_statistics,
+    mix_batch,
+)
+
+
+def train_run(
+    table: Table, recipe: Recipe, path: Path, *, resume: bool = False, listener: Listener
+) -> RunFolder:
+    """Train one run into the folder `path` and return it; everything on the way is an event.
+
+    With `resume`, an interrupted run goes on from its last checkpoint and ends with the weights
+    that it would have had; a run that is already finished is left as it is.
+    """
+    folder = open_run_folder(path, recipe, resume)
+    with quiet_libraries(folder), own_randomness():
+        checkpoint = load_checkpoint(folder.last_dir)
+        progress = restore_progress(checkpoint)
+        resumed_at = None if checkpoint is None else (progress.epoch, progress.batch)
+        listener(RunOpened(folder.path, resumed_at))
+        session = _Session(folder, recipe, choose_placement(recipe), listener)
+        session.run(table, checkpoint, progress)
+    return folder
+
+
+@dataclass(frozen=True)
+class _Session:
+    """The steps of one run, in order; each takes what the step before it returned."""
+
+    folder: RunFolder
+    recipe: Recipe
+    placement: Placement
+    listener: Listener
+
+    def run(self, table: Table, checkpoint: Checkpoint | None, progress: Progress) -> None:
+        for note in table.notes:
+            self.listener(Note(note))
+        split = self._split(table)
+        classifier, identity = self._build(split)
+        parts = self._assemble(classifier, identity, split)
+        if checkpoint is not None:
+            restore_parts(parts, checkpoint)
+        self._train(parts, identity, progress)
+        self._finish(progress)
+
+    def _split(self, table: Table) -> Table:
+        """The frozen split of this run, made now or read from its folder."""
+        if self.folder.split_path.is_file():
+            split = self.folder.restore_table(table)
+            self.folder.verify_images(split, hash_table(split, num_workers=self._scan_workers))
+        else:
+            split = self._prepare(table)
+        counts = {name: len(split.select(name)) for name in ("train", "val", "test")}
+        left_out = len(self.folder.load_left_out())
+        self.listener(DataReady(len(split.class_names), counts, left_out))
+        if counts["train"] == 0:
+            raise SplitError(f"{table.source}: no image is in the train split")
+        return split
+
+    def _prepare(self, table: Table) -> Table:
+        prepared = prepare_table(
+            table,
+            self.recipe.data,
+            seed=self.recipe.seed,
+            num_workers=self._scan_workers,
+            progress=lambda done, total: self.listener(ImagesScanned(done, total)),
+        )
+        for note in prepared.table.notes[len(table.notes) :]:
+            self.listener(Note(note))
+        self.folder.save_left_out(prepared.left_out)
+        self.folder.save_classes(prepared.table)
+        # Last, because its presence says that the data is ready.
+        self.folder.save_split(prepared.table, prepared.content_hashes)
+        return prepared.table
+
+    @property
+    def _scan_workers(self) -> int:
+        return max(2, self.placement.num_workers) if self.placement.num_workers else 0
+
+    def _build(self, split: Table) -> tuple[Classifier, Identity]:
+        recipe = self.recipe
+        torch.manual_seed(derive_seed(recipe.seed, "init"))
+        classifier, report = build_classifier(
+            recipe.model,
+            num_classes=num_outputs(recipe.task, len(split.class_names)),
+            image_size=recipe.data.image_size,
+        )
+        if report is not None:
+            self.listener(Note(report.render()))
+        every, trained = count_parameters(classifier)
+        self.listener(
+            ModelReady(
+                recipe.model.name, every, trained, self.placement.device, self.placement.precision
+            )
+        )
+        record = build_transform_record(
+            recipe.data,
+            model_statistics=classifier.backbone.statistics,
+            dataset_statistics=lambda: measure_statistics(
+                (decode_image(split.store.read(row.image)) for row in split.select("train").rows),
+                recipe.data,
+            ),
+            interpolation=classifier.backbone.interpolation,
+        )
+        return classifier, Identity(recipe.task, split.class_names, recipe.model, record)
+
+    def _assemble(self, classifier: Classifier, identity: Identity, split: Table) -> Parts:
+        recipe, placement = self.recipe, self.placement
+        accelerator = build_accelerator(placement)
+        train = split.select("train")
+        loader = self._train_loader(train, identity.transform)
+        counts = train.class_counts()
+        loss = build_loss(
+            recipe.loss, task=recipe.task, class_counts=[counts[n] for n in split.class_names]
+        )
+        model, optimizer = accelerator.prepare(
+            classifier, build_optimizer(classifier, recipe.optim)
+        )
+        return Parts(
+            model=model,
+            optimizer=optimizer,
+            schedule=Schedule(recipe.optim, -(-loader.num_batches // recipe.optim.accumulate)),
+            loss=loss.to(accelerator.device),
+            mixing=_build_mixing(recipe),
+            averaged=_build_average(classifier, recipe.ema),
+            train_loader=loader,
+            evaluate=self._build_evaluation(split.select("val"), identity.transform),
+            accelerator=accelerator,
+        )
+
+    def _train_loader(self, train: Table, record: TransformRecord) -> Loader:
+        recipe = self.recipe
+        order = EpochOrder.for_training(train, seed=recipe.seed, sampling=recipe.sampling)
+        return build_loader(
+            train,
+            build_train_transform(record),
+            batch_size=recipe.optim.batch_size,
+            order=order,
+            seed=recipe.seed,
+            num_workers=self.placement.num_workers,
+        )
+
+    def _build_evaluation(
+        self, val: Table, record: TransformRecord
+    ) -> Callable[[nn.Module], Mapping[str, float]] | None:
+        if len(val) == 0:
+            self.listener(
+                Note("There is no val split: nothing can be selected, so the last epoch is kept.")
+            )
+            return None
+        loader = build_loader(
+            val,
+            build_eval_transform(record),
+            batch_size=2 * self.recipe.optim.batch_size,
+            order=None,
+            seed=self.recipe.seed,
+            num_workers=self.placement.num_workers,
+        )
+
+        def evaluate(model: nn.Module) -> Mapping[str, float]:
+            return compute_metrics(
+                collect_predictions(
+                    model,
+                    loader,
+                    val,
+                    device=self.placement.device,
+                    precision=self.placement.precision,
+                )
+            )
+
+        return evaluate
+
+    def _train(self, parts: Parts, identity: Identity, progress: Progress) -> None:
+        if self.recipe.optim.epochs == 0 and not progress.lines:
+            self._keep_as_loaded(parts, identity, progress)
+        saved_at = time.monotonic()
+        for event in fit(parts, self.recipe, progress):
+            if isinstance(event, UpdateDone):
+                due = time.monotonic() - saved_at >= 60 * self.recipe.checkpoint_minutes
+                # The end of an epoch is saved below, with its evaluation.
+                if due and progress.batch < parts.train_loader.num_batches:
+                    self._save_last(parts, progress)
+                    saved_at = time.monotonic()
+                continue
+            self.listener(event)
+            if isinstance(event, EpochDone):
+                if event.is_best:
+                    self._save_best(parts, identity, progress)
+                self.folder.save_metrics(progress.lines)
+                self._save_last(parts, progress)
+                saved_at = time.monotonic()
+
+    def _keep_as_loaded(self, parts: Parts, identity: Identity, progress: Progress) -> None:
+        """`optim.epochs: 0`: the weights stay as they were built or loaded, as epoch 0."""
+        val = dict(parts.evaluate(parts.evaluated_model)) if parts.evaluate else {}
+        progress.best_value = val.get(self.recipe.select)
+        progress.lines.append({"epoch": 0, **{f"val_{k}": v for k, v in val.items()}})
+        self._save_best(parts, identity, progress)
+        self.folder.save_metrics(progress.lines)
+
+    def _save_best(self, parts: Parts, identity: Identity, progress: Progress) -> None:
+        model = parts.evaluated_model
+        scores = {
+            "epoch": progress.best_epoch,
+            "metric": self.recipe.select,
+            "value": progress.best_value,
+        }
+        assert isinstance(model, Classifier)
+        save_best(self.folder.best_dir, model, identity, scores)
+        self.listener(Saved("best", self.folder.best_dir))
+
+    def _save_last(self, parts: Parts, progress: Progress) -> None:
+        save_checkpoint(self.folder.last_dir, take_checkpoint(parts, progress))
+        self.listener(Saved("last", self.folder.last_dir))
+
+    def _finish(self, progress: Progress) -> None:
+        self.folder.save_metrics(progress.lines)
+        peak = peak_memory_mb()
+        speed = progress.total_images / max(progress.total_seconds, 1e-9)
+        self.folder.save_environment(
+            {
+                **describe_environment(self.placement.device, self.placement.precision),
+                "seconds": round(progress.total_seconds, 3),
+                "images_per_second": round(speed, 2),
+                "peak_memory_mb": round(peak, 1),
+            }
+        )
+        early = is_stopped(self.recipe, progress)
+        self.listener(
+            Finished(
+                path=self.folder.path,
+                epochs=progress.epoch,
+                best_epoch=progress.best_epoch,
+                metric=self.recipe.select,
+                value=progress.best_value,
+                seconds=progress.total_seconds,
+                images_per_second=speed,
+                peak_memory_mb=peak,
+                reason="stopped early" if early else "all epochs done",
+            )
+        )
+
+
+def _build_mixing(recipe: Recipe) -> Callable[..., Any] | None:
+    mixup, cutmix = recipe.loss.mixup, recipe.loss.cutmix
+    if not mixup and not cutmix:
+        return None
+    return lambda images, targets, seed: mix_batch(
+        images, targets, mixup=mixup, cutmix=cutmix, seed=seed
+    )
+
+
+def _build_average(classifier: Classifier, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    return AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -1,0 +1,83 @@
+"""Geometry of evaluation and training: from an image of any shape to a square of pixels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from fieldmark.transforms.record import Interpolation, Resize
+
+INTERPOLATION_MODES = {
+    "bicubic": InterpolationMode.BICUBIC,
+    "bilinear": InterpolationMode.BILINEAR,
+}
+# Resized by its shorter side, a strip of 1 x 50,000 px would become larger than memory.
+_LARGEST_ASPECT = 8
+_WHITE = 255
+
+
+def read_pixels(image: Image.Image) -> Tensor:
+    """RGB image -> (3, H, W) uint8. Resizing it is three times as fast as resizing the image."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def fit_for_evaluation(
+    pixels: Tensor, *, image_size: int, resize: Resize, crop: float, interpolation: Interpolation
+) -> Tensor:
+    """Resize (3, H, W) uint8 so that `crop` of each side is image_size, and keep the centre.
+
+    The side before the crop is rounded down, as timm does for its published accuracies.
+    """
+    side = math.floor(image_size / crop)
+    resized = fit_side(pixels, side=side, resize=resize, interpolation=interpolation)
+    if resized.shape[1:] == (image_size, image_size):
+        return resized
+    centre: Tensor = functional.center_crop(resized, [image_size, image_size])
+    return centre
+
+
+def fit_side(pixels: Tensor, *, side: int, resize: Resize, interpolation: Interpolation) -> Tensor:
+    """Resize (3, H, W) uint8, antialiased, to `side` px.
+
+    squash: both sides become `side`. shorter: the shorter one does, the longer one follows.
+    pad: the longer one does, and white on both sides of the shorter one makes it a square.
+    """
+    if resize == "shorter":
+        pixels = _cut_strip(pixels)
+    height, width = pixels.shape[1:]
+    mode = INTERPOLATION_MODES[interpolation]
+    resized: Tensor = functional.resize(
+        pixels, _size_after(height, width, side, resize), interpolation=mode, antialias=True
+    )
+    return _pad_to_square(resized, side) if resize == "pad" else resized
+
+
+def _cut_strip(pixels: Tensor) -> Tensor:
+    height, width = pixels.shape[1:]
+    longest = _LARGEST_ASPECT * min(height, width)
+    if max(height, width) <= longest:
+        return pixels
+    middle: Tensor = functional.center_crop(pixels, [min(height, longest), min(width, longest)])
+    return middle
+
+
+def _size_after(height: int, width: int, side: int, resize: Resize) -> list[int]:
+    if resize == "squash":
+        return [side, side]
+    reference = min(height, width) if resize == "shorter" else max(height, width)
+    # Integer division, as torchvision rounds; a line one pixel wide stays one.
+    return [max(1, side * height // reference), max(1, side * width // reference)]
+
+
+def _pad_to_square(pixels: Tensor, side: int) -> Tensor:
+    height, width = pixels.shape[1:]
+    left, top = (side - width) // 2, (side - height) // 2
+    padding = [left, top, side - width - left, side - height - top]
+    square: Tensor = functional.pad(pixels, padding, fill=_WHITE)
+    return square

@@ -1,0 +1,229 @@
+"""The public verbs of the Python interface; the command line calls the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from fieldmark.data.prepare import hash_table
+from fieldmark.data.sources import read_table
+from fieldmark.data.table import SPLITS, Table
+from fieldmark.errors import DataError, RecipeError, hint
+from fieldmark.evaluation.metrics import (
+    ClassScore,
+    compute_intervals,
+    compute_metrics,
+    score_classes,
+)
+from fieldmark.evaluation.predictions import Predictions, save_predictions
+from fieldmark.evaluation.rows import PredictedRow, predict_inputs, predict_table
+from fieldmark.recipes import Recipe, read_recipe
+from fieldmark.runs.folder import RunFolder
+from fieldmark.runs.predictor import Predictor, load_predictor
+from fieldmark.training.events import Event, Listener
+from fieldmark.training.session import train_run
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one set of images, their 95% bootstrap intervals, and the predictions behind."""
+
+    num_images: int
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    classes: Sequence[ClassScore]
+    predictions: Predictions
+    path: Path
+
+    @property
+    def errors(self) -> Mapping[str, str]:
+        """Images that could not be read, with the reason."""
+        return self.predictions.errors
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run: its folder, and what can be asked of it."""
+
+    folder: RunFolder
+
+    @property
+    def path(self) -> Path:
+        """Where the run is."""
+        return self.folder.path
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The fully resolved recipe."""
+        return self.folder.load_recipe()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in index order."""
+        return tuple(entry["name"] for entry in self.folder.load_classes())
+
+    def predictor(self, device: str = "cpu") -> Predictor:
+        """The selected weights as a function of one image."""
+        return load_predictor(self.folder, device)
+
+    def evaluate(
+        self,
+        data: str | Path | Table | None = None,
+        *,
+        split: str = "test",
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Predict a split of the run's own images, or other labelled images, and score them.
+
+        The predictions are stored in the run. Other images must have labels the run knows.
+        """
+        table = self._own_split(split) if data is None else self._other_table(data, split)
+        name = split if data is None else f"{Path(table.source).stem}-{split}"
+        predictions = predict_table(self.predictor(), table, progress=progress)
+        path = self.folder.predictions_path(name)
+        save_predictions(predictions, path)
+        return Evaluation(
+            num_images=len(predictions) - len(predictions.errors),
+            metrics=compute_metrics(predictions),
+            intervals=compute_intervals(predictions),
+            classes=score_classes(predictions),
+            predictions=predictions,
+            path=path,
+        )
+
+    def predict(
+        self,
+        inputs: Iterable[str | Path],
+        *,
+        top: int = 5,
+        columns: Mapping[str, str] | None = None,
+        image_root: str | Path | None = None,
+        allow_outside: bool = False,
+        progress: Progress | None = None,
+    ) -> list[PredictedRow]:
+        """Classify files, folders and tables; rows come in input order, failed ones in place."""
+        return predict_inputs(
+            self.predictor(),
+            inputs,
+            top=top,
+            columns=columns or {},
+            image_root=image_root,
+            allow_outside=allow_outside,
+            progress=progress,
+        )
+
+    def _own_split(self, split: str) -> Table:
+        if split not in SPLITS:
+            raise DataError(
+                f"split '{split}': expected one of {', '.join(SPLITS)}.{hint(split, SPLITS)}"
+            )
+        table = self.folder.restore_table(_read_source(self.recipe)).select(split)
+        if len(table) == 0:
+            raise DataError(
+                f"{self.path}: holds no image in the {split} split. "
+                f"Choose another by --split ({', '.join(SPLITS)}), or give --data"
+            )
+        self.folder.verify_images(table, hash_table(table))
+        return table
+
+    def _other_table(self, data: str | Path | Table, split: str) -> Table:
+        table = data if isinstance(data, Table) else read_table(data, task=self.recipe.task)
+        known = self.class_names
+        unknown = [name for name in table.class_names if name not in set(known)]
+        if unknown:
+            raise DataError(
+                f"{table.source}: {len(unknown)} of its {len(table.class_names)} labels are "
+                f"unknown to {self.path}: {', '.join(unknown[:5])}.{hint(unknown[0], known)} "
+                f"The run knows {len(known)}: {', '.join(known[:5])}, ..."
+            )
+        chosen = table.select(split) if any(row.split for row in table.rows) else table
+        if len(chosen) == 0:
+            raise DataError(f"{table.source}: holds no image in its {split} split")
+        return replace(chosen, class_names=known)
+
+
+def train(
+    data: Table | str | Path | None = None,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    listener: Listener | None = None,
+) -> Run:
+    """Train one run and return it.
+
+    `data` may be left out where the recipe names its source. `recipe` is a shipped name, a file
+    or a `Recipe`; `overrides` are `key=value` on top of it. `out` defaults to
+    `runs/<data>-<recipe>`; a folder that exists is refused unless `resume`, which takes the
+    run's own recipe where none is given.
+    """
+    if resume and recipe is None and out is not None and (Path(out) / "recipe.yaml").is_file():
+        recipe = Path(out) / "recipe.yaml"
+    chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
+    resolved = _resolve_source(chosen, data)
+    table = data if isinstance(data, Table) else _read_source(resolved)
+    path = Path(out) if out is not None else _default_path(resolved, recipe)
+    folder = train_run(table, resolved, path, resume=resume, listener=listener or _ignore)
+    return Run(folder)
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run folder."""
+    return Run(RunFolder.open(Path(path)))
+
+
+def _resolve_source(recipe: Recipe, data: Table | str | Path | None) -> Recipe:
+    """The recipe with the data written into it, so that its file alone repeats the run."""
+    if isinstance(data, Table):
+        found = {
+            "source": _absolute(data.source),
+            "columns": dict(data.columns),
+            "image_root": None if data.image_root is None else _absolute(data.image_root),
+            "allow_outside": data.allow_outside,
+        }
+        section = recipe.data.model_copy(update=found)
+        return recipe.model_copy(update={"data": section, "task": data.task})
+    source = data if data is not None else recipe.data.source
+    if source is None:
+        raise RecipeError(
+            "DATA is missing: give a folder, a table, sample:leaves or another form "
+            "(`fieldmark train --help`), or a recipe whose data.source names it"
+        )
+    root = recipe.data.image_root
+    found = {"source": _absolute(source), "image_root": None if root is None else _absolute(root)}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
+
+
+def _absolute(source: str | Path) -> str:
+    path = Path(source)
+    return str(path.absolute()) if path.exists() else str(source)
+
+
+def _read_source(recipe: Recipe) -> Table:
+    data = recipe.data
+    return read_table(
+        data.source or "",
+        task=recipe.task,
+        columns=data.columns,
+        image_root=data.image_root,
+        allow_outside=data.allow_outside,
+    )
+
+
+def _default_path(resolved: Recipe, recipe: str | Path | Recipe | None) -> Path:
+    source = (resolved.data.source or "data").rstrip("/")
+    # sample:leaves -> leaves; a folder or file -> its name; train.csv says less than its folder.
+    stem = Path(source.rsplit(":", 1)[-1]).stem
+    if stem in {"train", "table", "labels", "data"} and Path(source).exists():
+        stem = Path(source).parent.name or stem
+    kind = "custom" if isinstance(recipe, Recipe) else Path(recipe or "quick").stem
+    return Path("runs") / (stem if kind == "recipe" else f"{stem}-{kind}")
+
+
+def _ignore(event: Event) -> None:
+    """Nobody listens."""

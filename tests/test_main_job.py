@@ -1,0 +1,295 @@
+"""The main job through the command line: train, evaluate, predict, on drawn leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fieldmark.cli import main
+from fieldmark.data.samples import draw_sample
+from fieldmark.runs.tables import save_table
+
+SMALL = [
+    *("--set", "data.image_size=48", "model.name=resnet10t", "optim.epochs=2", "workers=0"),
+    *("precision=fp32", "data.split.near_duplicates=false"),
+]
+
+
+def call(*words: object, capsys: pytest.CaptureFixture[str]) -> dict:
+    """Run a command with --json; stdout must be one JSON object and nothing else."""
+    main([*map(str, words), "--json", "--quiet"])
+    return json.loads(capsys.readouterr().out)
+
+
+def refuse(*words: object, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail as the user's fault; return what it says."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    return told
+
+
+@pytest.fixture(scope="module")
+def leaves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("leaves") / "set"
+    return save_table(draw_sample("leaves", num_images=80, num_classes=4), folder)
+
+
+@pytest.fixture(scope="module")
+def run_path(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "leaves"
+    main(["train", str(leaves), "--out", str(out), "--quiet", *SMALL])
+    return out
+
+
+def test_run_folder_holds_everything(run_path: Path) -> None:
+    for name in (
+        "recipe.yaml",
+        "classes.json",
+        "split.csv",
+        "metrics.jsonl",
+        "environment.json",
+        "checkpoints/last/model.safetensors",
+        "best/model.safetensors",
+        "best/config.json",
+        "predictions/test.parquet",
+    ):
+        assert (run_path / name).is_file(), name
+    assert not list(run_path.rglob("*.part"))
+    rows = list(csv.DictReader((run_path / "split.csv").open()))
+    assert set(rows[0]) == {"image", "label", "split", "content_hash"}
+    assert {row["split"] for row in rows} == {"train", "val", "test"}
+
+
+def test_train_answers_in_json(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = call("train", leaves, "--out", tmp_path / "run", *SMALL, capsys=capsys)
+    assert result["run"] == str(tmp_path / "run")
+    assert result["epochs"] == 2
+    assert result["best"]["metric"] == "accuracy" and result["best"]["epoch"] in (1, 2)
+    assert result["seconds"] > 0 and result["images_per_second"] > 0
+    assert result["peak_memory_mb"] > 0
+
+
+def test_recipe_of_a_run_repeats_it(
+    run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("train", "--recipe", run_path / "recipe.yaml", "--out", tmp_path / "again", capsys=capsys)
+    for name in ("split.csv", "classes.json", "recipe.yaml", "best/model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (run_path / name).read_bytes(), name
+
+
+def test_evaluate_answers_in_json(run_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call("evaluate", run_path, capsys=capsys)
+    keys = {"accuracy", "top5_accuracy", "macro_f1", "kappa", "sum", "nll", "ece"}
+    assert keys <= result["metrics"].keys()
+    assert result["metrics"].keys() == result["intervals"].keys()
+    low, high = result["intervals"]["accuracy"]
+    assert low <= result["metrics"]["accuracy"] <= high
+    assert result["num_images"] == sum(c["support"] for c in result["classes"]) == 16
+
+
+def test_predict_agrees_with_evaluate_and_keeps_the_order(
+    run_path: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fieldmark.evaluation.predictions import load_predictions
+
+    stored = load_predictions(run_path / "predictions" / "test.parquet")
+    inputs = [leaves.parent / image for image in stored.images]
+    result = call("predict", run_path, *inputs, "--top", 3, capsys=capsys)
+    assert [p["image"] for p in result["predictions"]] == [str(path) for path in inputs]
+    for place, prediction in enumerate(result["predictions"]):
+        first = prediction["top"][0]
+        assert len(prediction["top"]) == 3
+        assert first["label"] == stored.class_names[stored.top_index[place, 0]]
+        assert first["probability"] == pytest.approx(stored.top_probability[place, 0], abs=1e-5)
+
+
+def test_single_predictor_agrees_with_the_batch(run_path: Path, leaves: Path) -> None:
+    import fieldmark as fm
+
+    run = fm.load_run(run_path)
+    image = leaves.parent / run.folder.load_split()[0]["image"]
+    single = run.predictor()(image, top=2)
+    batch = run.predict([image], top=2)[0].top
+    assert [c.label for c in single] == [c.label for c in batch]
+    assert [c.probability for c in single] == pytest.approx(
+        [c.probability for c in batch], abs=1e-5
+    )
+
+
+def test_predict_reports_bad_files_in_place(
+    run_path: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = next((leaves.parent / "images").iterdir())
+    broken, missing = tmp_path / "broken.png", tmp_path / "missing.png"
+    broken.write_bytes(good.read_bytes()[:200])
+    result = call("predict", run_path, broken, good, missing, capsys=capsys)
+    kinds = ["error" in prediction for prediction in result["predictions"]]
+    assert kinds == [True, False, True]
+
+
+def test_predict_writes_a_submission(
+    run_path: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = leaves.parent / "unlabelled.csv"
+    images = [row["image"] for row in csv.DictReader(leaves.open())][:5]
+    table.write_text("image\n" + "\n".join(images) + "\n")
+    call("predict", run_path, table, "--out", tmp_path / "a.csv", "--top", 2, capsys=capsys)
+    rows = list(csv.reader((tmp_path / "a.csv").open()))
+    assert rows[0] == ["image", "label", "p1", "p2"]
+    assert [row[0] for row in rows[1:]] == images
+    call("predict", run_path, table, "--out", tmp_path / "b.csv", "--top", 0, capsys=capsys)
+    assert (tmp_path / "b.csv").read_text().splitlines()[0] == "image,label"
+
+
+def test_best_loads_in_timm_with_the_same_logits(run_path: Path, leaves: Path) -> None:
+    import timm
+    import torch
+
+    import fieldmark as fm
+
+    predictor = fm.load_run(run_path).predictor()
+    timm_model = timm.create_model(f"local-dir:{run_path / 'best'}", pretrained=True).eval()
+    images = torch.randn(2, 3, 48, 48)
+    with torch.inference_mode():
+        assert torch.allclose(timm_model(images), predictor.classifier(images), atol=1e-5)
+
+
+def test_epochs_zero_keeps_the_weights_and_is_scored(
+    leaves: Path, run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = run_path / "best" / "model.safetensors"
+    words = [*SMALL, "optim.epochs=0", f"model.weights={weights}"]
+    result = call("train", leaves, "--out", tmp_path / "kept", *words, capsys=capsys)
+    again = call("evaluate", run_path, capsys=capsys)
+    assert result["epochs"] == 0
+    assert result["test"]["metrics"] == pytest.approx(again["metrics"])
+
+
+def test_changed_images_are_refused(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(leaves.parent, copy)
+    out = tmp_path / "run"
+    call("train", copy / "table.csv", "--out", out, *SMALL, "optim.epochs=0", capsys=capsys)
+    rows = list(csv.DictReader((out / "split.csv").open()))
+    one, other = (row["image"] for row in [r for r in rows if r["split"] == "test"][:2])
+    shutil.copy(copy / one, copy / other)
+    told = refuse("evaluate", out, capsys=capsys)
+    assert "changed since the run was made" in told and other in told
+
+
+def test_bad_images_are_listed_and_left_out(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(leaves.parent, copy)
+    (copy / "images" / "0003.png").write_bytes(b"not an image")
+    words = [*SMALL, "optim.epochs=0"]
+    call("train", copy / "table.csv", "--out", tmp_path / "run", *words, capsys=capsys)
+    left_out = list(csv.DictReader((tmp_path / "run" / "left_out.csv").open()))
+    assert [row["image"] for row in left_out] == ["images/0003.png"]
+    assert "unreadable" in left_out[0]["reason"]
+    told = refuse(
+        "train", copy / "table.csv", "--max-bad", "1%", "--out", tmp_path / "r", capsys=capsys
+    )
+    assert "0003.png" in told and "--max-bad" in told
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_other_tasks_run_end_to_end(
+    task: str, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = leaves.parent / f"{task}.csv"
+    rows = list(csv.DictReader(leaves.open()))
+    names = sorted({row["label"] for row in rows})
+    if task == "binary":
+        labels = ["first" if row["label"] in names[:2] else "second" for row in rows]
+    else:
+        halves = {name: "a" if index < 2 else "b" for index, name in enumerate(names)}
+        labels = [f"{halves[row['label']]};{row['label']}" for row in rows]
+    lines = [f"{row['image']},{label}" for row, label in zip(rows, labels, strict=True)]
+    table.write_text("image,label\n" + "\n".join(lines) + "\n")
+    words = ["--task", task, "--out", tmp_path / "run", *SMALL]
+    result = call("train", table, *words, capsys=capsys)
+    assert result["test"]["num_images"] > 10
+    assert 0 <= result["test"]["metrics"]["macro_f1"] <= 1
+    prediction = call("predict", tmp_path / "run", leaves.parent / "images", capsys=capsys)
+    assert len(prediction["predictions"]) == 80
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train", "sample:leafs"], "sample:leaves"),
+        (["train", "no/such/folder"], "no/such/folder"),
+        (["train"], "DATA is missing"),
+        (["train", "sample:leaves", "--recipe", "quik"], "Did you mean 'quick'"),
+        (["train", "sample:leaves", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'"),
+        (["train", "sample:leaves", "--split", "0.9,0.9,0.1"], "must sum to 1"),
+        (["train", "sample:leaves", "--max-bad", "many"], "max_bad"),
+        (["train", "sample:leaves", "--set", "device=gpu9"], "device"),
+        (["evaluate", "no/run"], "no such run folder"),
+        (["predict", "no/run", "x.jpg"], "no such run folder"),
+        (["trian"], "train"),
+        (["sample", "flowers", "/tmp/x"], "leaves"),
+        (["recipes", "quik"], "Did you mean 'quick'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_clear_error(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert told in refuse(*words, capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("model.name=resnet81", "resnet18"),
+        ("model.name=vit_tiny_patch16_224", "patch"),
+        ("model.weights=missing.pth", "missing.pth"),
+    ],
+)
+def test_bad_models_are_told(
+    setting: str, told: str, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, setting, "data.image_size=50", "--out", tmp_path / "run"]
+    assert told in refuse("train", leaves, *words, capsys=capsys)
+
+
+def test_weights_with_code_are_refused_and_do_not_run(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "it_ran",))
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    words = [*SMALL, f"model.weights={tmp_path / 'evil.pth'}", "--out", tmp_path / "run"]
+    assert "code" in refuse("train", leaves, *words, capsys=capsys)
+    assert not (tmp_path / "it_ran").exists()
+
+
+def test_loss_that_explodes_names_step_rate_and_cures(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, "optim.name=sgd", "optim.lr=100", "optim.warmup=0", "optim.epochs=20"]
+    told = refuse("train", leaves, *words, "--out", tmp_path / "run", capsys=capsys)
+    assert "the loss became" in told and "learning rate" in told and "optim.lr" in told
