@@ -170,7 +170,8 @@ def find_near_pairs(fingerprints: Bytes) -> Indices:
     crowd = np.full(len(grey), np.inf, dtype=np.float32)
     crowd[images] = _crowd_distance(grey, images)
     allowed = NEIGHBOUR_RATIO * crowd[pairs].min(axis=1, initial=np.inf)
-    return pairs[~doubtful | (distance <= allowed)]
+    near: Indices = pairs[~doubtful | (distance <= allowed)]
+    return near
 
 
 def _find_candidates(grey: Bytes) -> Indices:
@@ -199,7 +200,8 @@ def _find_candidates(grey: Bytes) -> Indices:
         order = np.argsort(keys[:, 0], kind="stable")
         found.append(np.unique(_close_in_order(words, order)))
     codes = np.unique(np.concatenate(found))
-    return kept[np.stack(np.divmod(codes, max(len(kept), 1)), axis=1)]
+    pairs: Indices = kept[np.stack(np.divmod(codes, max(len(kept), 1)), axis=1)]
+    return pairs
 
 
 def _close_in_order(words: npt.NDArray[np.uint64], order: Indices) -> Indices:

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -33,13 +32,12 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from fieldmark.data.pixels import exif_orientation, to_rgb, turn_upright
 from fieldmark.data.stores import MAX_FILE_BYTES, read_file
 from fieldmark.errors import UnreadableImageError
 
 MAX_PIXELS = 50_000_000
 MAX_JPEG_SCANS = 100
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,7 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
     """
     if isinstance(source, bytes):
         return _decode(source)
-    try:
-        data = read_file(Path(source))
-    # A folder, and a path with a zero byte, pass the checks of `read_file`.
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UnreadableImageError(f"{source}: cannot be read: {reason}") from error
+    data = read_file(Path(source))
     try:
         return _decode(data)
     except UnreadableImageError as error:
@@ -84,7 +77,7 @@ def probe_image(data: bytes) -> ImageHeader:
     with _guarded(name, data):
         image = _open(name, data)
         width, height = image.size
-        orientation = _exif_orientation(image.info.get("exif", b""))
+        orientation = exif_orientation(image.info.get("exif", b""))
         if isinstance(image, TiffImageFile):
             # Pillow gives the upright size of a TIFF and turns its pixels while loading.
             width, height = image.tag_v2[256], image.tag_v2[257]
@@ -102,9 +95,8 @@ def _decode(data: bytes) -> Image.Image:
         image.load()
         if name == "PNG":
             _fit_transparent_colour(image, depth=data[24])
-        picture = _to_rgb(image)
-        turn = _TURNS.get(_exif_orientation(image.info.get("exif", b"")))
-        picture = picture if turn is None else picture.transpose(turn)
+        picture = to_rgb(image)
+        picture = turn_upright(picture, exif_orientation(image.info.get("exif", b"")))
         # Left in place, the EXIF data would turn the picture again in the next pair of hands.
         picture.info = {}
         return picture
@@ -316,88 +308,3 @@ def _fit_transparent_colour(image: Image.Image, depth: int) -> None:
         image.info["transparency"] = colour * 255 // (2**depth - 1)
     if image.mode == "RGB" and isinstance(colour, tuple) and depth == 16:
         image.info["transparency"] = tuple(sample >> 8 for sample in colour)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _scaled_grey(image)
-    if image.has_transparency_data:
-        return _on_white(image)
-    return image.convert("RGB")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    picture = Image.new("RGB", image.size, "white")
-    for box in _strips(image):
-        strip = image.crop(box).convert("RGBA")
-        picture.paste(strip, box, mask=strip)
-    return picture
-
-
-def _scaled_grey(image: Image.Image) -> Image.Image:
-    low, high = _grey_range(image)
-    picture = Image.new("RGB", image.size, "white")
-    for box in _strips(image):
-        values = np.asarray(image.crop(box), dtype=np.float64)  # (h, W)
-        grey = np.nan_to_num(np.clip((values - low) * 255 / (high - low), 0, 255), nan=0)
-        if isinstance(hidden := image.info.get("transparency"), int):
-            grey[values == hidden] = 255
-        picture.paste(Image.fromarray(np.rint(grey).astype(np.uint8)), box)
-    return picture
-
-
-def _grey_range(image: Image.Image) -> tuple[float, float]:
-    """Return the values that become black and white.
-
-    16 bits have a fixed range. Greys of 32 bits have none: it is the smallest of the usual
-    ranges (1 for floats, 255, 65535) that holds all values, else that of the values and 0.
-    """
-    if image.mode.startswith("I;16") or image.format == "PPM":
-        return 0, 65535
-    low, high = 0.0, 0.0
-    for box in _strips(image):
-        values = np.asarray(image.crop(box), dtype=np.float64)
-        finite = values[np.isfinite(values)]
-        low, high = min(low, finite.min(initial=0)), max(high, finite.max(initial=0))
-    usual = (255, 65535) if image.mode == "I" else (1, 255, 65535)
-    return low, next((top for top in usual if low == 0 and high <= top), high)
-
-
-def _strips(image: Image.Image) -> Iterator[Box]:
-    """Cut an image into bands of rows of about 4 Mpx, so that a conversion needs little memory."""
-    num_rows = max(1, 2**22 // image.width)
-    for top in range(0, image.height, num_rows):
-        yield 0, top, image.width, min(top + num_rows, image.height)
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """Return the orientation tag (EXIF 2.32, 4.6.5), or 1 where the data are broken or lack it.
-
-    Pillow reads all tags for this one, and warns of each that is broken.
-    """
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None:
-        return 1
-    try:
-        (offset,) = struct.unpack_from(order + "I", tiff, 4)
-        (num_entries,) = struct.unpack_from(order + "H", tiff, offset)
-        for entry in range(offset + 2, offset + 2 + 12 * num_entries, 12):
-            tag, kind = struct.unpack_from(order + "HH", tiff, entry)
-            if tag == 0x0112 and kind in (3, 4):
-                (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), tiff, entry + 8)
-                return int(value)
-    except struct.error:
-        return 1
-    return 1

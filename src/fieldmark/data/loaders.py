@@ -7,7 +7,6 @@ no bit of it.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -109,7 +108,6 @@ class Loader:
             pin_memory=torch.cuda.is_available(),
             # Left to itself, DataLoader would draw from torch's global generator.
             generator=torch.Generator(),
-            worker_init_fn=_start_worker,
             persistent_workers=start_method == "spawn",
             multiprocessing_context=start_method,
         )
@@ -140,12 +138,6 @@ def _start_method() -> str:
     imports torch anew (seconds) and gets a copy of the table, so they live on between epochs.
     """
     return "fork" if sys.platform == "linux" else "spawn"
-
-
-def _start_worker(_: int) -> None:
-    # Garbage collection writes to every object it looks at, and so would copy each page of the
-    # table that is shared with the parent.
-    gc.freeze()
 
 
 @dataclass

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fieldmark.data.duplicates import drop_conflicts, find_duplicates
-from fieldmark.data.scan import Scan, drop_unreadable, scan_table
+from fieldmark.data.scan import Scan, drop_unreadable, hash_content, scan_table
 from fieldmark.data.splits import split_table
 from fieldmark.data.table import Table
+from fieldmark.errors import UnreadableImageError
 from fieldmark.recipes.schema import Data
 
 
@@ -62,9 +63,16 @@ def prepare_table(
     return Prepared(split, _hashes(split, scan), tuple(left_out))
 
 
-def hash_table(table: Table, *, num_workers: int = 0) -> Mapping[str, str]:
-    """Image -> hash of its bytes, as `Prepared.content_hashes`."""
-    return _hashes(table, scan_table(table, num_workers=num_workers))
+def hash_table(table: Table) -> Mapping[str, str]:
+    """Image -> hash of its bytes as it is now, as `Prepared.content_hashes`; "" if it is gone."""
+    return {row.image: _hash_image(table, row.image) for row in table.rows}
+
+
+def _hash_image(table: Table, image: str) -> str:
+    try:
+        return hash_content(table.store.read(image))
+    except UnreadableImageError:
+        return ""
 
 
 def _hashes(table: Table, scan: Scan) -> dict[str, str]:

@@ -91,12 +91,17 @@ def scan_image(store: ImageStore, image: str) -> ImageFacts:
     pixels.update(f"{picture.width}x{picture.height}".encode())
     return ImageFacts(
         image=image,
-        content_hash=hashlib.blake2b(data, digest_size=16).hexdigest(),
+        content_hash=hash_content(data),
         pixel_hash=pixels.hexdigest(),
         fingerprint=fingerprint_of(picture),
         width=picture.width,
         height=picture.height,
     )
+
+
+def hash_content(data: bytes) -> str:
+    """BLAKE2b of an image file, 128 bits as hex digits."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def fingerprint_of(picture: Image.Image) -> bytes:
@@ -107,12 +112,10 @@ def fingerprint_of(picture: Image.Image) -> bytes:
     cell = GREY_SIDE // COLOUR_SIDE
     colour = values[..., 1:].reshape(COLOUR_SIDE, cell, COLOUR_SIDE, cell, 2).mean(axis=(1, 3))
     colour_planes = np.rint(colour).astype(np.uint8).transpose(2, 0, 1)
-    return values[..., 0].tobytes() + colour_planes.tobytes()
+    return bytes(values[..., 0].tobytes() + colour_planes.tobytes())
 
 
-def drop_unreadable(
-    table: Table, scan: Scan, max_bad: float
-) -> tuple[Table, tuple[BadImage, ...]]:
+def drop_unreadable(table: Table, scan: Scan, max_bad: float) -> tuple[Table, tuple[BadImage, ...]]:
     """Leave out the rows whose image could not be read.
 
     `TooManyBadImagesError` if they are more than the share `max_bad` of all rows.

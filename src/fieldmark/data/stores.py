@@ -50,10 +50,10 @@ def read_file(path: Path) -> bytes:
     """Read a regular file of at most 100 MiB; never waits on a pipe or device."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableImageError(f"{path}: cannot be opened: {reason}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImageError(f"{path}: is not a regular file")
@@ -62,7 +62,9 @@ def read_file(path: Path) -> bytes:
                 f"{path}: {status.st_size / 2**20:.0f} MiB is more than the "
                 f"{MAX_FILE_BYTES // 2**20} MiB that one image may have"
             )
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
-        except OSError as error:
-            raise UnreadableImageError(f"{path}: cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)

@@ -8,7 +8,8 @@ from itertools import groupby
 from pathlib import Path
 
 from fieldmark.data.loaders import build_loader
-from fieldmark.data.sources import TABLE_SUFFIXES, list_images, read_table
+from fieldmark.data.sources import read_table
+from fieldmark.data.sources.tabular import READERS
 from fieldmark.data.stores import FolderStore
 from fieldmark.data.table import Row, Table
 from fieldmark.errors import FieldmarkError
@@ -96,14 +97,17 @@ def predict_inputs(
 
 def _is_table(source: str) -> bool:
     prefixed = ":" in source and not Path(source).exists()
-    return prefixed or Path(source).suffix.lower() in TABLE_SUFFIXES
+    return prefixed or Path(source).suffix.lower() in READERS
 
 
 def _table_of_files(sources: Iterable[str]) -> Table:
     images: list[str] = []
     for source in sources:
-        path = Path(source)
-        images += [str(p) for p in list_images(path)] if path.is_dir() else [source]
+        if Path(source).is_dir():
+            found = read_table(Path(source), labelled=False)
+            images += [str(Path(source) / row.image) for row in found.rows]
+        else:
+            images.append(source)
     rows = tuple(Row(image) for image in images)
     return Table(rows=rows, store=FolderStore(Path()), source="files")
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isqrt, prod
 from typing import Any, Literal, Protocol, Self
 
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 
+from fieldmark.models.depths import depths_by_child
 from fieldmark.models.features import Features
+from fieldmark.recipes.schema import Statistics
 
 
 class Backbone(Protocol):
@@ -37,13 +41,8 @@ class Backbone(Protocol):
         ...
 
     @property
-    def mean(self) -> tuple[float, float, float]:
-        """Channel means that its weights were, or should be, trained with (pixels 0..1)."""
-        ...
-
-    @property
-    def std(self) -> tuple[float, float, float]:
-        """Channel standard deviations to the same end."""
+    def statistics(self) -> Statistics:
+        """Pixel statistics that its weights were, or should be, trained with."""
         ...
 
     @property
@@ -53,6 +52,10 @@ class Backbone(Protocol):
 
     def __call__(self, images: Tensor, *, with_layers: bool = False) -> Features:
         """Read images (B, 3, H, W); `layers` is filled only when asked for and there are any."""
+        ...
+
+    def parameter_depths(self) -> dict[str, int]:
+        """Level of each parameter by name, counted from the image (0) to the last block."""
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -129,8 +132,7 @@ class TimmBackbone(nn.Module):
         self._num_prefix: int = getattr(net, "num_prefix_tokens", 0)
         self._pools_by_token = getattr(net, "global_pool", "") == "token"
         pretrained = _pretrained_cfg(net)
-        self.mean: tuple[float, float, float] = tuple(pretrained["mean"])
-        self.std: tuple[float, float, float] = tuple(pretrained["std"])
+        self.statistics = Statistics(mean=pretrained["mean"], std=pretrained["std"])
         self.interpolation: str = pretrained["interpolation"]
         found = self.probe(image_size)
         self.width = found.width
@@ -162,28 +164,31 @@ class TimmBackbone(nn.Module):
         self.net.train(mode)
         return self
 
+    def parameter_depths(self) -> dict[str, int]:
+        """Level of each parameter: stem, then block by block, as timm groups them."""
+        if not hasattr(self.net, "group_matcher"):
+            return depths_by_child(self)
+        matcher = self.net.group_matcher(coarse=False)
+        depths: dict[str, int] = group_parameters(self.net, matcher, reverse=True)
+        return depths
+
     @torch.no_grad()
     def probe(self, image_size: int) -> Probe:
         """Return what images of this size lead to.
 
-        The pass runs on shapes alone (torch's meta device), which costs no arithmetic; networks
-        that do not support that are run on one black image. Raises whatever the network raises
-        on a size that it cannot take.
+        The pass runs on a copy that has shapes but no numbers (torch's meta device): no
+        arithmetic, no memory. Networks that do not support that are run on one black image.
+        Raises whatever the network raises on a size that it cannot take.
         """
-        was_training = self.training
-        self.eval()
+        tensors = [*self.parameters(), *self.buffers()]
         try:
-            try:
-                state = dict(self.named_parameters()) | dict(self.named_buffers())
-                found = torch.func.functional_call(
-                    self,
-                    {key: tensor.to("meta") for key, tensor in state.items()},
-                    (torch.empty(1, 3, image_size, image_size, device="meta"),),
-                    {"with_layers": True},
-                )
-            except UNFIT_ERRORS:
-                found = self(torch.zeros(1, 3, image_size, image_size), with_layers=True)
-        finally:
+            hollow = copy.deepcopy(self, {id(tensor): tensor.to("meta") for tensor in tensors})
+            images = torch.empty(1, 3, image_size, image_size, device="meta")
+            found: Features = hollow.eval()(images, with_layers=True)
+        except UNFIT_ERRORS:
+            was_training = self.training
+            images = torch.zeros(1, 3, image_size, image_size)
+            found = self.eval()(images, with_layers=True)
             self.train(was_training)
         return Probe(
             width=found.pooled.shape[1],

@@ -11,7 +11,7 @@ import torch
 from timm.models.deit import VisionTransformerDistilled
 from torch import nn
 
-from fieldmark.errors import ImageSizeError, UnknownModelError, hint
+from fieldmark.errors import ImageSizeError, ModelError, UnknownModelError, hint
 from fieldmark.models.backbones import UNFIT_ERRORS, Classifiers, TimmBackbone
 
 NUM_CANDIDATES = 16
@@ -23,10 +23,9 @@ def build_timm_backbone(
     """Build the network that timm calls `name`, with random weights.
 
     `drop_path` and `dropout` reach the networks that have them: dropout goes into the blocks
-    where there is a place for it, else before the classifier. Raises `UnknownModelError`, and
-    `ImageSizeError` with the nearest sizes that work.
+    where there is a place for it, else before the classifier. Raises `ImageSizeError` with the
+    nearest sizes that work, and `ModelError` for encoders that pool no features.
     """
-    check_timm_name(name)
     try:
         return _build(name, image_size, drop_path, dropout)
     except UNFIT_ERRORS as error:
@@ -36,21 +35,21 @@ def build_timm_backbone(
         raise ImageSizeError(_explain_size(name, image_size, sizes, error)) from error
 
 
-def check_timm_name(name: str) -> None:
-    """Raise `UnknownModelError` unless timm knows this name and, if it has one, its weights tag."""
+def find_timm_size(name: str) -> int | None:
+    """Return the usual image size of a timm name, px; None where timm has no such network.
+
+    Raises `UnknownModelError` where it has the network, but not the weights behind the dot.
+    """
     architecture, _, tag = name.partition(".")
     if ":" in name or not timm.is_model(architecture):
-        names = timm.list_models()
-        raise UnknownModelError(
-            f"model.name: there is no model '{name}'.{hint(architecture, names)} "
-            "`fieldmark models PATTERN` lists those that there are."
-        )
+        return None
     tags = list_tags(architecture)
     if tag and tag not in tags:
         raise UnknownModelError(
             f"model.name: '{architecture}' has no weights named '{tag}'.{hint(tag, tags)} "
             f"There are: {', '.join(tags) or 'none'}."
         )
+    return _default_size(name)
 
 
 def list_tags(architecture: str) -> list[str]:
@@ -65,7 +64,7 @@ def find_image_sizes(name: str, image_size: int) -> list[int]:
     """Return sizes that the network takes, nearest to `image_size`: itself, or one each side."""
     if _fits(name, image_size):
         return [image_size]
-    default_size = timm.get_pretrained_cfg(name).input_size[-1]
+    default_size = _default_size(name)
     step = _find_patch_px(_create(name, {"img_size": default_size})) or 16
     lower = image_size - image_size % step - (step if image_size % step == 0 else 0)
     upper = image_size - image_size % step + step
@@ -84,6 +83,11 @@ def _build(
     if dropout:
         options["proj_drop_rate"] = dropout
     net = _create(name, options)
+    if not hasattr(net, "reset_classifier"):
+        raise ModelError(
+            f"model.name: '{name}' is an encoder for use inside other networks and pools no "
+            "features to classify. Choose a network that classifies images."
+        )
     patch_px = _find_patch_px(net)
     if patch_px is not None and image_size % patch_px:
         raise ValueError(f"its patches of {patch_px} px do not divide the image")
@@ -111,8 +115,7 @@ def _remove_classifiers(net: nn.Module) -> Classifiers:
     declared = net.pretrained_cfg["classifier"]  # type: ignore[index]
     names = (declared,) if isinstance(declared, str) else tuple(declared or ())
     shapes = {key: tensor.shape for key, tensor in net.state_dict().items()}
-    if hasattr(net, "reset_classifier"):
-        net.reset_classifier(0)
+    net.reset_classifier(0)
     removed = shapes.keys() - net.state_dict().keys()
     if not names or removed != {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}:
         return Classifiers(names, reads=None)
@@ -154,6 +157,6 @@ def _explain_size(name: str, image_size: int, sizes: list[int], error: Exception
         text = " and ".join(f"{size} px" for size in sizes)
         choice = f"Nearest sizes that work: {text}. Set data.image_size={sizes[-1]}."
     else:
-        default = timm.get_pretrained_cfg(name).input_size[-1]
+        default = _default_size(name)
         choice = f"It was made for {default} px. Set data.image_size={default}."
     return f"data.image_size: '{name}' cannot take images of {image_size} px: {reason}. {choice}"

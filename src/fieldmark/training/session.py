@@ -23,6 +23,7 @@ from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.models.classifier import Classifier, build_classifier
 from fieldmark.models.probabilities import num_outputs
 from fieldmark.recipes import Recipe
+from fieldmark.recipes.schema import Statistics
 from fieldmark.runs.best import Identity, save_best
 from fieldmark.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fieldmark.runs.folder import RunFolder
@@ -104,7 +105,7 @@ class _Session:
         """The frozen split of this run, made now or read from its folder."""
         if self.folder.split_path.is_file():
             split = self.folder.restore_table(table)
-            self.folder.verify_images(split, hash_table(split, num_workers=self._scan_workers))
+            self.folder.verify_images(split, hash_table(split))
         else:
             split = self._prepare(table)
         counts = {name: len(split.select(name)) for name in ("train", "val", "test")}
@@ -150,14 +151,16 @@ class _Session:
                 recipe.model.name, every, trained, self.placement.device, self.placement.precision
             )
         )
+        backbone = classifier.backbone
         record = build_transform_record(
             recipe.data,
-            model_statistics=classifier.backbone.statistics,
+            model_statistics=Statistics(mean=backbone.mean, std=backbone.std),
             dataset_statistics=lambda: measure_statistics(
                 (decode_image(split.store.read(row.image)) for row in split.select("train").rows),
                 recipe.data,
+                interpolation=backbone.interpolation,
             ),
-            interpolation=classifier.backbone.interpolation,
+            interpolation=backbone.interpolation,
         )
         return classifier, Identity(recipe.task, split.class_names, recipe.model, record)
 

@@ -8,11 +8,18 @@ import numpy as np
 
 from fieldmark.data.samples.canvas import Canvas
 from fieldmark.data.samples.cast import Accessory, Character, HairStyle
-from fieldmark.data.samples.drawing import Colour, Points, ellipse, mix, smooth_curve, smooth_loop
-from fieldmark.data.samples.faces import EYE_DISTANCE, EYE_HEIGHT
-from fieldmark.data.samples.hair import INK, WHITE, Tones
+from fieldmark.data.samples.drawing import Points, ellipse, mix, smooth_curve, smooth_loop
+from fieldmark.data.samples.faces import EYE_DISTANCE
+from fieldmark.data.samples.hair import WHITE, Tones
 
 Painter = Callable[[Canvas, Character, Tones], None]
+
+
+def draw_on_body(
+    canvas: Canvas, worn: Iterable[Accessory], character: Character, hair: Tones
+) -> None:
+    """Draw what is worn around the neck, below the head."""
+    _draw(canvas, worn, character, hair, _ON_BODY)
 
 
 def draw_on_face(
@@ -43,11 +50,7 @@ def _draw(
 
 def _glasses(canvas: Canvas, _character: Character, _hair: Tones) -> None:
     lenses = [
-        smooth_loop(
-            [(x - 9, EYE_HEIGHT - 6), (x, EYE_HEIGHT - 8), (x + 9, EYE_HEIGHT - 6)]
-            + [(x + 8.4, EYE_HEIGHT + 6), (x, EYE_HEIGHT + 8.6), (x - 8.4, EYE_HEIGHT + 6)],
-            5,
-        )
+        smooth_loop([(x - 9, 2), (x, 0), (x + 9, 2), (x + 8.4, 14), (x, 16.6), (x - 8.4, 14)], 5)
         for x in (EYE_DISTANCE, -EYE_DISTANCE)
     ]
     frame = (86, 34, 48)
@@ -62,10 +65,23 @@ def _glasses(canvas: Canvas, _character: Character, _hair: Tones) -> None:
 
 
 def _eyepatch(canvas: Canvas, _character: Character, _hair: Tones) -> None:
-    strap = smooth_curve([(-32, -12), (-14, 0), (6, 14), (30, 17)], 6)
-    canvas.stroke(strap, (232, 232, 240), 2.0, (1, 1))
-    patch = smooth_loop([(-23, -2), (-13, -4), (-4, -1), (-4, 12), (-13, 18), (-22, 13)], 6)
-    canvas.fill(patch, (244, 244, 250), (120, 112, 140))
+    for strap in ([(-31, -3), (-26, 0), (-20, 2)], [(-6, 6), (10, -4), (27, -14)]):
+        canvas.stroke(smooth_curve(strap, 6), (130, 122, 150), 1.6, (1, 1))
+    patch = smooth_loop([(-22, 0), (-13.6, -2.5), (-5.5, 0), (-5, 10), (-13.6, 17), (-22, 10)], 6)
+    canvas.fill(patch, (246, 246, 250), (112, 104, 134))
+    canvas.stroke(smooth_curve([(-19, 6), (-13.6, 7.5), (-8, 6)], 5), (196, 194, 210), 1.0)
+
+
+def _scarf(canvas: Canvas, character: Character, _hair: Tones) -> None:
+    tones = Tones.of(character.ornament)
+    canvas.fill(_SCARF_END, tones.dark, tones.line)
+    canvas.fill(_SCARF, tones.base, tones.line)
+    fold = smooth_curve([(-18, 45), (-4, 52), (16, 47)], 6)
+    canvas.stroke(fold, tones.line, 1.0, (0.3, 0.3))
+
+
+_SCARF = smooth_loop([(-20, 36), (0, 41), (20, 36), (24, 48), (10, 57), (-10, 57), (-24, 48)], 6)
+_SCARF_END = np.array([(6.0, 52.0), (18.0, 50.0), (23.0, 78.0), (11.0, 80.0)])
 
 
 def _bow(centre: tuple[float, float], size: float) -> list[Points]:
@@ -75,6 +91,7 @@ def _bow(centre: tuple[float, float], size: float) -> list[Points]:
     return [shape * size + centre for shape in (*shapes, ellipse((0, 0), (0.26, 0.3), 12))]
 
 
+_USUAL_BOW_PLACE = ((25, -38),)
 _BOW_PLACES: dict[HairStyle, tuple[tuple[float, float], ...]] = {
     "twin tails": ((36, -27), (-36, -27)),
     "ponytail": ((22, -45),),
@@ -83,7 +100,7 @@ _BOW_PLACES: dict[HairStyle, tuple[tuple[float, float], ...]] = {
 
 def _hair_ribbon(canvas: Canvas, character: Character, _hair: Tones) -> None:
     tones = Tones.of(character.ornament)
-    for place in _BOW_PLACES[character.style]:
+    for place in _BOW_PLACES.get(character.style, _USUAL_BOW_PLACE):
         for shape in _bow(place, 9.5):
             canvas.fill(shape, tones.base, tones.line)
 
@@ -99,9 +116,12 @@ def _cat_ears(canvas: Canvas, _character: Character, hair: Tones) -> None:
 def _beret(canvas: Canvas, character: Character, _hair: Tones) -> None:
     tones = Tones.of(character.ornament)
     crown = smooth_loop(
-        [(-40, -26), (-44, -42), (-24, -57), (6, -60), (34, -50), (40, -32), (22, -31), (-8, -33)], 6
+        [(-40, -26), (-44, -42), (-24, -57), (6, -60), (34, -50), (40, -32), (22, -31), (-8, -33)],
+        6,
     )
-    canvas.fill(np.array([(0.0, -58.0), (3.5, -66.0), (6.0, -65.0), (5.0, -58.0)]), tones.dark, tones.line)
+    canvas.fill(
+        np.array([(0.0, -58.0), (3.5, -66.0), (6.0, -65.0), (5.0, -58.0)]), tones.dark, tones.line
+    )
     canvas.fill(crown, tones.base, tones.line)
     shine = smooth_curve([(-32, -42), (-16, -51), (6, -54)], 6)
     canvas.stroke(shine, tones.light, 3.0)
@@ -126,16 +146,16 @@ def _hair_flower(canvas: Canvas, _character: Character, _hair: Tones) -> None:
 
 def _hairband(canvas: Canvas, character: Character, _hair: Tones) -> None:
     tones = Tones.of(character.ornament)
-    x = np.linspace(-36, 36, 19)
-    outer = np.stack([x, -45.5 + 0.0235 * x**2], axis=1)
-    band = np.concatenate([outer, (outer * (0.97, 1) + (0, 6.0))[::-1]])
+    x = np.linspace(-38, 38, 19)
+    outer = np.stack([x, -45.5 + 0.023 * x**2], axis=1)
+    band = np.concatenate([outer, (outer + np.array((0, 6.0)))[::-1]])
     canvas.fill(band, tones.base, tones.line)
-    canvas.stroke(outer[4:12] + (0, 2.2), tones.light, 1.4)
+    canvas.stroke(outer[4:12] + np.array((0, 2.2)), tones.light, 1.4)
 
 
 def _headphones(canvas: Canvas, character: Character, _hair: Tones) -> None:
     tones = Tones.of(character.ornament)
-    angle = np.linspace(np.pi + 0.1, 2 * np.pi - 0.1, 24)
+    angle = np.linspace(np.pi - 0.05, 2 * np.pi + 0.05, 24)
     arc = np.stack([42 * np.cos(angle), -4 + 50 * np.sin(angle)], axis=1)
     canvas.stroke(arc, tones.line, 5.5, (1, 1))
     canvas.stroke(arc, tones.base, 3.2, (1, 1))
@@ -145,6 +165,7 @@ def _headphones(canvas: Canvas, character: Character, _hair: Tones) -> None:
         canvas.fill(ellipse((40.5 * side, 4), (4.0, 7.5), 16), (240, 98, 84), tones.line)
 
 
+_ON_BODY: dict[Accessory, Painter] = {"scarf": _scarf}
 _ON_FACE: dict[Accessory, Painter] = {"glasses": _glasses, "eyepatch": _eyepatch}
 _OVER_HAIR: dict[Accessory, Painter] = {
     "beret": _beret,

@@ -1,5 +1,8 @@
-"""The characters: one record each, from the most to the least pictured. Look-alikes are pairs
-that share all but one or two traits, and a common one often has a rare double."""
+"""The characters: one record each, from the most to the least pictured.
+
+Look-alikes share all but one or two traits: aoi and shizuku (eyes), haruka and sayo (ornament),
+kuro and yoru (glasses or eyepatch), ren and kaito (eyes and scarf). The second is the rarer one.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ Accessory = Literal[
     "hair ribbon",
     "hairband",
     "headphones",
+    "scarf",
 ]
 
 HAIR_COLOURS: dict[str, Colour] = {
@@ -78,19 +82,32 @@ CAST = (
     Character("hikari", "blonde", "long hair", "swept", "blue", "round", ("hairband",)),
     Character("ren", "black", "spiky hair", "spiky", "amber", "narrow", subject="1 boy"),
     Character("mikan", "orange", "short hair", "messy", "green", "sharp", ("cat ears",)),
-    Character("yuki", "silver", "long hair", "blunt", "violet", "gentle"),
+    Character(
+        "yuki", "silver", "long hair", "blunt", "violet", "gentle", ("headphones",), (84, 92, 120)
+    ),
     Character(
         "kaede", "brown", "hair bun", "parted", "brown", "gentle", ("hair clip",), (240, 190, 60)
     ),
     Character("shizuku", "blue", "twin tails", "messy", "amber", "round", ("hair ribbon",)),
-    Character(
-        "nagi", "green", "short hair", "swept", "amber", "round", ("beret",), (156, 84, 74)
-    ),
+    Character("nagi", "green", "short hair", "swept", "amber", "round", ("beret",), (156, 84, 74)),
     Character("sumire", "purple", "twin braids", "blunt", "violet", "gentle", ("glasses",)),
     Character("yoru", "black", "bob cut", "blunt", "red", "sharp", ("eyepatch",)),
-    Character("akane", "red", "ponytail", "swept", "brown", "sharp", ("hair ribbon",), (250, 244, 236)),
     Character(
-        "kaito", "blue", "spiky hair", "spiky", "amber", "narrow", ("headphones",), (70, 76, 96), "1 boy"
+        "akane", "red", "ponytail", "swept", "brown", "sharp", ("hair ribbon",), (250, 244, 236)
+    ),
+    Character(
+        "kaito",
+        "black",
+        "spiky hair",
+        "spiky",
+        "blue",
+        "narrow",
+        ("scarf",),
+        (206, 72, 66),
+        "1 boy",
+    ),
+    Character(
+        "sayo", "pink", "long hair", "parted", "green", "gentle", ("hair clip",), (86, 148, 220)
     ),
     Character("momo", "pink", "double bun", "parted", "pink", "round"),
 )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fieldmark.data.samples.accessories import draw_on_face, draw_over_hair
+from fieldmark.data.samples.accessories import draw_on_body, draw_on_face, draw_over_hair
 from fieldmark.data.samples.canvas import FINE_SIZE, Canvas, Pose
 from fieldmark.data.samples.cast import (
     CAST,
@@ -93,7 +93,7 @@ def _set_scene(character: Character, rng: np.random.Generator) -> _Scene:
         worn=tuple(item for item in character.accessories if rng.uniform() < ACCESSORY_SHARE),
         outfit=OUTFITS[int(rng.integers(len(OUTFITS)))],
         cloth=_vary(CLOTHES[int(rng.integers(len(CLOTHES)))], rng),
-        skin=_vary(SKINS[int(rng.integers(len(SKINS)))], rng),
+        skin=_vary(SKINS[int(rng.integers(len(SKINS)))], rng, spread=3.0),
     )
 
 
@@ -131,7 +131,7 @@ def _paint_figure(
 ) -> None:
     """Paint from the farthest to the nearest."""
     hair = comb(character, rng)
-    hair_tones = Tones.of(_vary(HAIR_COLOURS[character.hair], rng))
+    hair_tones = Tones.of(_vary(HAIR_COLOURS[character.hair], rng, spread=9.0))
     skin = Tones(
         scene.skin,
         dark=mix(scene.skin, (206, 120, 122), 0.42),
@@ -143,6 +143,7 @@ def _paint_figure(
         draw_back_hair(canvas, hair, hair_tones)
     with canvas.at_depth(-0.3):
         draw_body(canvas, scene.outfit, scene.cloth, skin)
+        draw_on_body(canvas, scene.worn, character, hair_tones)
     draw_head(canvas, hair.cap, skin, scene.expression)
     draw_features(canvas, character, iris, hair_tones.line, scene.expression)
     with canvas.at_depth(0.7):
@@ -154,7 +155,7 @@ def _paint_figure(
 
 
 def _describe(character: Character, scene: _Scene) -> tuple[str, ...]:
-    """Tags of what is really drawn: an accessory that is missing or an eye that is shut has none."""
+    """Tags of what is really drawn: nothing about a missing accessory or about shut eyes."""
     eyes = () if scene.expression.lids == "closed" else (f"{character.eyes} eyes",)
     return (
         character.subject,
@@ -173,8 +174,8 @@ def _develop(image: Image.Image, rng: np.random.Generator) -> Pixels:
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.linspace(-0.7, 0.7, SIZE, dtype=np.float32)
     side = float(np.cos(angle)) * ramp[:, None] + float(np.sin(angle)) * ramp
-    tint = rng.normal(0, 0.07, 3).astype(np.float32) + np.float32(rng.uniform(0, 0.1))
-    balance = (rng.normal(1, 0.025, 3) * rng.normal(0.98, 0.05)).astype(np.float32)
+    tint = (rng.normal(0, 0.035, 3) + rng.uniform(0.02, 0.14)).astype(np.float32)
+    balance = (rng.normal(1, 0.015, 3) * rng.normal(0.98, 0.04)).astype(np.float32)
     lit = picture * (1 + side[:, :, None] * tint) * balance
     grain: NDArray[np.float32] = rng.standard_normal(picture.shape, dtype=np.float32)
     return np.clip(lit + grain * rng.uniform(0.5, 2.5), 0, 255).astype(np.uint8)

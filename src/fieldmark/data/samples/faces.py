@@ -70,7 +70,7 @@ _JAW = np.array([(30.0, -12.0), (29.5, 4.0), (25.5, 17.0), (16.0, 28.0), (6.0, 3
 FACE = smooth_loop(
     np.concatenate([[(0.0, -40.0), (20.0, -34.0)], _JAW, mirrored(_JAW)[::-1], [(-20.0, -34.0)]]), 6
 )
-_NECK = np.array([(-7.5, 22.0), (7.5, 22.0), (8.5, 46.0), (22.0, 56.0), (-22.0, 56.0), (-8.5, 46.0)])
+_NECK = np.array([(-7.5, 22.0), (7.5, 22.0), (9.5, 46.0), (0.0, 60.0), (-9.5, 46.0)])
 _NECK_SHADOW = np.array([(-9.0, 26.0), (9.0, 26.0), (9.0, 37.0), (0.0, 42.0), (-9.0, 37.0)])
 _SHOULDERS = smooth_loop(
     [(-9, 46), (9, 46), (30, 54), (46, 66), (52, 110), (-52, 110), (-46, 66), (-30, 54)], 6
@@ -119,14 +119,16 @@ def draw_head(canvas: Canvas, hair_cap: Points, skin: Tones, expression: Express
         canvas.fill(ellipse((30.5 * side, 7), (4.5, 6.5), 16), skin.base, skin.line)
     canvas.fill(FACE, skin.base, skin.line)
     with canvas.inside([FACE], 0.55), canvas.at_depth(0.4):
-        canvas.fill(hair_cap + (1.0, 4.0), skin.dark)
+        canvas.fill(hair_cap + np.array((1.0, 4.0)), skin.dark)
     blush = mix(skin.base, (236, 96, 104), expression.blush)
     cheeks = [ellipse((17.5 * side, 18.5), (5.8, 3.0), 16) for side in (1, -1)]
     with canvas.at_depth(0.7):
         with canvas.inside(cheeks, 0.6):
             for cheek in cheeks:
                 canvas.fill(cheek, blush)
-        canvas.stroke(np.array([(-0.6, 15.5), (0.4, 17.2), (-0.4, 17.6)]), skin.line, 0.9, (0.5, 0.5))
+        canvas.stroke(
+            np.array([(-0.6, 15.5), (0.4, 17.2), (-0.4, 17.6)]), skin.line, 0.9, (0.5, 0.5)
+        )
 
 
 def draw_features(
@@ -151,13 +153,18 @@ def draw_features(
 
 def _eye_points(points: list[tuple[float, float]] | Points, side: int) -> Points:
     """Points relative to an eye, x away from the nose, in head coordinates."""
-    return (np.asarray(points, dtype=np.float64) + (EYE_DISTANCE, EYE_HEIGHT)) * (side, 1)
+    centre = np.array((EYE_DISTANCE, EYE_HEIGHT))
+    return np.asarray((np.asarray(points) + centre) * (side, 1))
 
 
 def _draw_open_eyes(canvas: Canvas, eye: _Eye, sides: list[int], iris: Colour) -> None:
     w, h, slant = eye.width / 2, eye.height / 2, eye.slant
-    upper = smooth_curve([(-w, 0.25 * h), (-0.5 * w, -0.8 * h), (0.35 * w, -h), (w, -0.2 * h - slant)], 6)
-    lower = smooth_curve([(w, -0.2 * h - slant), (0.7 * w, 0.8 * h - slant / 2), (-0.3 * w, h), (-w, 0.25 * h)], 6)
+    upper = smooth_curve(
+        [(-w, 0.25 * h), (-0.5 * w, -0.8 * h), (0.35 * w, -h), (w, -0.2 * h - slant)], 6
+    )
+    lower = smooth_curve(
+        [(w, -0.2 * h - slant), (0.7 * w, 0.8 * h - slant / 2), (-0.3 * w, h), (-w, 0.25 * h)], 6
+    )
     whites = [_eye_points(np.concatenate([upper, lower]), side) for side in sides]
     with canvas.inside(whites):
         for white in whites:
@@ -178,9 +185,16 @@ def _draw_iris(canvas: Canvas, eye: _Eye, side: int, colour: Colour) -> None:
     middle = EYE_HEIGHT + 0.2
     canvas.fill(ellipse((centre, middle), (width, height), 20), mix(colour, INK, 0.62))
     canvas.fill(ellipse((centre, middle + 0.4), (width - 0.8, height - 1.0), 20), colour)
-    canvas.fill(ellipse((centre, middle - 0.45 * height), (width, 0.62 * height), 20), mix(colour, INK, 0.5))
-    canvas.fill(ellipse((centre, middle + 0.5 * height), (0.6 * width, 0.32 * height), 16), mix(colour, WHITE, 0.5))
-    canvas.fill(ellipse((centre, middle), (0.42 * width, 0.45 * height), 16), mix(colour, INK, 0.85))
+    canvas.fill(
+        ellipse((centre, middle - 0.45 * height), (width, 0.62 * height), 20), mix(colour, INK, 0.5)
+    )
+    canvas.fill(
+        ellipse((centre, middle + 0.5 * height), (0.6 * width, 0.32 * height), 16),
+        mix(colour, WHITE, 0.5),
+    )
+    canvas.fill(
+        ellipse((centre, middle), (0.42 * width, 0.45 * height), 16), mix(colour, INK, 0.85)
+    )
     canvas.fill(ellipse((centre - 1.8, middle - 0.45 * height), (1.7, 2.0), 14), WHITE)
     canvas.fill(ellipse((centre + 1.9, middle + 0.42 * height), (0.9, 1.0), 10), WHITE)
 

@@ -48,7 +48,7 @@ class _Placement:
     length: float
 
     def __call__(self, points: Points) -> Points:
-        return turn(points * self.length, self.angle) + (self.along, 0.0)
+        return np.asarray(turn(points * self.length, self.angle) + np.array((self.along, 0.0)))
 
 
 def turn(points: Points, angle: float) -> Points:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fieldmark.data.samples.canvas import Canvas
-from fieldmark.data.samples.cast import Bangs, Character
+from fieldmark.data.samples.cast import Character
 from fieldmark.data.samples.drawing import Colour, Points, mix, smooth_curve
 from fieldmark.data.samples.hair_shapes import (
     BACK,
@@ -35,7 +35,7 @@ class Tones:
     @classmethod
     def of(cls, base: Colour) -> Tones:
         """Derive the tones from the base colour."""
-        return cls(base, mix(base, SHADE, 0.32), mix(base, WHITE, 0.5), mix(base, INK, 0.66))
+        return cls(base, mix(base, SHADE, 0.3), mix(base, WHITE, 0.5), mix(base, INK, 0.66))
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ def comb(character: Character, rng: np.random.Generator) -> Hair:
     corners[1:-1] += rng.normal(0, 0.8, (len(corners) - 2, 2))
     cap = np.concatenate([cap_top(character.style), _curved_edges(corners)])
     end = SIDE_LOCK_ENDS[character.style]
-    locks = side_lock(end * rng.uniform(0.92, 1.08)), mirrored(side_lock(end * rng.uniform(0.92, 1.08)))
+    locks = (
+        side_lock(end * rng.uniform(0.92, 1.08)),
+        mirrored(side_lock(end * rng.uniform(0.92, 1.08))),
+    )
     return Hair(tuple(back), cap, locks, tuple(_parting(corner) for corner in corners[1:-1:2]))
 
 
@@ -76,13 +79,13 @@ def _parting(notch: Points) -> Points:
     """The line that runs from a notch of the fringe up towards the crown."""
     crown = np.array((0.3 * notch[0], -42.0))
     middle = 0.55 * notch + 0.45 * crown + (0.12 * notch[0], 0)
-    return smooth_curve(np.stack([notch, middle, crown]), 6)[:10]
+    return smooth_curve(np.stack([notch, middle, crown]), 6)[:8]
 
 
 def draw_back_hair(canvas: Canvas, hair: Hair, tones: Tones) -> None:
     """Draw what lies behind face and shoulders."""
     for shape in hair.back:
-        canvas.fill(shape, mix(tones.base, tones.dark, 0.7), tones.line)
+        canvas.fill(shape, mix(tones.base, tones.dark, 0.6), tones.line)
 
 
 def draw_front_hair(canvas: Canvas, hair: Hair, tones: Tones) -> None:
@@ -93,9 +96,9 @@ def draw_front_hair(canvas: Canvas, hair: Hair, tones: Tones) -> None:
     with canvas.inside([hair.cap]):
         for edge in (_TEMPLE_SHADE, mirrored(_TEMPLE_SHADE)):
             canvas.fill(edge, mix(tones.base, tones.dark, 0.6))
-        canvas.fill(_RING, mix(tones.base, tones.light, 0.75))
+        canvas.fill(_RING, mix(tones.base, tones.light, 0.65))
         for parting in hair.partings:
-            canvas.stroke(parting, tones.line, 0.9, ends=(1.0, 0.0))
+            canvas.stroke(parting, mix(tones.line, tones.base, 0.25), 0.9, ends=(1.0, 0.0))
 
 
 def _ring() -> Points:

@@ -19,12 +19,20 @@ def _symmetric(*right_side: tuple[float, float]) -> Points:
     return smooth_loop(np.concatenate([right, mirrored(right)[::-1]]), 6)
 
 
-def _spikes(radii: tuple[float, ...], start: float, end: float, inner: float) -> Points:
-    """Pointed tufts around the skull from one angle to another, in radians from the right."""
-    angles = np.linspace(start, end, 2 * len(radii) + 1)
-    reach = np.full(len(angles), inner)
-    reach[1::2] = radii
-    return np.stack([reach * np.cos(angles), -6 + reach * np.sin(angles)], axis=1)
+def _tufts(radii: tuple[float, ...], start: float, end: float, inner: float) -> Points:
+    """Pointed tufts around the skull from one angle to another, in radians from the right.
+
+    Every tuft leans to the side it starts from, and its back is rounded.
+    """
+    step = (end - start) / len(radii)
+    corners = []
+    for index, reach in enumerate(radii):
+        root = start + step * index
+        corners += [(root, inner), (root - 0.05 * step, 0.6 * inner + 0.4 * reach)]
+        corners += [(root + 0.12 * step, reach), (root + 0.72 * step, 0.62 * inner + 0.38 * reach)]
+    corners.append((end, inner))
+    angles, reaches = np.array(corners).T
+    return np.stack([reaches * np.cos(angles), -6 + reaches * np.sin(angles)], axis=1)
 
 
 _SHORT = _symmetric((10, -44), (30, -34), (38, -10), (37, 10), (30, 26), (16, 30))
@@ -42,7 +50,17 @@ BACK: dict[HairStyle, tuple[Points, ...]] = {
     "twin tails": (_TAIL, mirrored(_TAIL), _SHORT),
     "ponytail": (
         smooth_loop(
-            [(8, -44), (26, -60), (48, -52), (60, -24), (58, 14), (64, 48), (48, 40), (43, 8), (34, -24)],
+            [
+                (8, -44),
+                (26, -60),
+                (48, -52),
+                (60, -24),
+                (58, 14),
+                (64, 48),
+                (48, 40),
+                (43, 8),
+                (34, -24),
+            ],
             6,
         ),
         _SHORT,
@@ -50,18 +68,20 @@ BACK: dict[HairStyle, tuple[Points, ...]] = {
     "hair bun": (ellipse((2, -54), (16, 14)), _SHORT),
     "double bun": (ellipse((29, -44), (13, 12.5)), ellipse((-29, -44), (13, 12.5)), _SHORT),
     "twin braids": (*_BRAID[::-1], *(mirrored(ring) for ring in _BRAID[::-1]), _SHORT),
-    "spiky hair": (_spikes((46, 50, 46, 48, 52, 56, 52, 48, 46, 50, 46), 0.5, -np.pi - 0.5, 36),),
+    "spiky hair": (_tufts((40, 49, 47, 52, 47, 50, 55, 50, 46, 50, 42), 0.55, -np.pi - 0.55, 36),),
 }
 
 _ROUND_TOP = smooth_curve(
-    [(-33, 10), (-37.5, -8), (-35, -27), (-23, -42), (0, -49)]
-    + [(23, -42), (35, -27), (37.5, -8), (33, 10)],
+    [
+        (-33, 10), (-37.5, -8), (-35, -27), (-23, -42), (0, -49),
+        (23, -42), (35, -27), (37.5, -8), (33, 10),
+    ],
     6,
-)
+)  # fmt: skip
 _SPIKY_TOP = np.concatenate(
     [
         [(-32.0, 6.0)],
-        _spikes((44, 52, 55, 52, 56, 52, 44), -np.pi + 0.05, -0.05, 38),
+        _tufts((45, 51, 57, 52, 58, 50, 44), -np.pi + 0.05, -0.05, 38),
         [(32.0, 6.0)],
     ]
 )
@@ -112,6 +132,14 @@ SIDE_LOCK_ENDS: dict[HairStyle, float] = {
 def side_lock(end: float) -> Points:
     """Return the lock before the right ear, hanging down to `end`."""
     return smooth_loop(
-        [(30, -16), (36, -8), (38, 0.35 * end), (34, 0.75 * end), (30, end), (28, 0.7 * end), (29, 4)],
+        [
+            (30, -16),
+            (36, -8),
+            (38, 0.35 * end),
+            (34, 0.75 * end),
+            (30, end),
+            (28, 0.7 * end),
+            (29, 4),
+        ],
         6,
     )

@@ -143,16 +143,17 @@ def _tissue(masks: _Masks, species: Species, rng: np.random.Generator) -> Pictur
     inside = blur(masks.blade, 5)
     turn = 0.5 + 0.3 * soft_noise(rng, 4) + 1.1 * (0.82 - inside) - 0.9 * near_veins
     turn = np.clip(turn, 0, 1)[:, :, None]
-    tissue = first * (1 - turn) + second * turn
+    tissue: Picture = first * (1 - turn) + second * turn
     tissue *= (1 + 0.035 * soft_noise(rng, 42))[:, :, None]
     for strength, place in _stains(masks, rng):
         tissue += (SPOT_TINT - tissue) * (strength * place)[:, :, None]
     tissue += (VEIN_TINT - tissue) * (rng.uniform(0.35, 0.65) * masks.veins)[:, :, None]
     wood = 0.5 * WOOD_TINT + 0.5 * (first * 0.5 + VEIN_TINT * 0.5)
-    return (tissue + (wood - tissue) * masks.stalk[:, :, None]).astype(np.float32)
+    tissue += (wood - tissue) * masks.stalk[:, :, None]
+    return tissue
 
 
-def _season(species: Species, rng: np.random.Generator) -> tuple[Field, Field]:
+def _season(species: Species, rng: np.random.Generator) -> tuple[Picture, Picture]:
     """Colours near the veins and near the edge."""
     green = np.array(GREENS[int(rng.integers(len(GREENS)))]) + rng.normal(0, 7, 3)
     if rng.uniform() >= species.autumn:

@@ -14,7 +14,6 @@ Venation = Literal["pinnate", "palmate", "parallel", "dichotomous"]
 Arrangement = Literal["single", "lobes", "leaflets", "needles"]
 HalfOutline = tuple[tuple[float, float], ...]
 
-
 GOLD = ((214, 164, 40), (190, 176, 62), (222, 186, 74))
 FIRE = ((204, 104, 34), (168, 52, 38), (214, 152, 44))
 RUSSET = ((142, 96, 48), (184, 112, 40), (196, 158, 66))
@@ -34,8 +33,9 @@ class Species:
     """What tells one species from another.
 
     `outline` runs from base to tip along one side of a blade: distance along the midrib and half
-    width, both in blade lengths. `num_parts` counts side lobes, leaflets or needles per side;
-    `num_veins` the side veins per side of a blade. `gloss` and `autumn` run from 0 to 1.
+    width, both in blade lengths. `num_veins` counts the side veins on each side of a blade,
+    `num_parts` the side lobes, leaflets or needles on each side of a leaf. `petiole` is its length
+    in leaf lengths, `gloss` runs from 0 to 1, and `autumn` is the share of leaves that have turned.
     """
 
     name: str

@@ -28,9 +28,7 @@ def read_delimited(path: Path, options: Options) -> Cells:
     records = _records(path, "\t" if path.suffix.lower() == ".tsv" else ",")
     _, header = next(records, (1, []))
     names = [name.strip(INVISIBLE) for name in header]
-    chosen = choose_columns(
-        names, options.columns, labelled=options.labelled, source=str(path)
-    )
+    chosen = choose_columns(names, options.columns, labelled=options.labelled, source=str(path))
     values: dict[str, list[str]] = {role: [] for role in chosen}
     lines: list[int] = []
     faults = Faults(str(path), "line")

@@ -46,9 +46,9 @@ class Faults:
         raise TableError(text)
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """Return "1 row", "2,000 rows"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def shorten(names: Iterable[str], num_shown: int = NUM_SHOWN) -> str:

@@ -34,9 +34,7 @@ def read_jsonlines(path: Path, options: Options) -> Cells:
         objects.append(value)
     faults.raise_all()
     names = list(dict.fromkeys(name for value in objects for name in value))
-    chosen = choose_columns(
-        names, options.columns, labelled=options.labelled, source=str(path)
-    )
+    chosen = choose_columns(names, options.columns, labelled=options.labelled, source=str(path))
     cells: dict[str, list[Cell]] = {}
     for role, place in chosen.items():
         column = [_cell(value.get(names[place])) for value in objects]

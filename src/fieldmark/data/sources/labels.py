@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from fieldmark.data.sources.faults import count, quoted
 from fieldmark.data.sources.options import Options
@@ -14,6 +15,8 @@ from fieldmark.errors import TableError
 from fieldmark.recipes.schema import Task
 
 
+# Names recur: the cache also makes a million tags share a few thousand texts.
+@lru_cache(maxsize=100_000)
 def clean_name(text: str) -> str:
     """Return a label or tag without blanks around it and in one Unicode form (NFC).
 
@@ -54,8 +57,8 @@ def with_classes(table: Table, options: Options, order: Sequence[str] | None = N
     number of classes does not fit the task.
     """
     if not table.rows:
-        notes = "".join(f" {note}" for note in table.notes)
-        raise TableError(f"{table.source} holds no images.{notes}")
+        met = "".join(f" {note}" for note in table.notes)
+        raise TableError(f"{table.source} holds no images that can be used.{met}")
     table = replace(table, task=options.task)
     if not options.labelled:
         return table
@@ -85,9 +88,8 @@ def _absent_note(order: Sequence[str] | None, present: set[str]) -> list[str]:
     absent = [name for name in order or () if name not in present]
     if not absent:
         return []
-    verb = "has" if len(absent) == 1 else "have"
-    named = count(len(absent), "class").replace("classs", "classes")
-    return [f"{named} {verb} no images and left the set: {quoted(absent)}."]
+    classes = count(len(absent), "class", "classes")
+    return [f"{classes} without images left out: {quoted(absent)}."]
 
 
 def _case_note(names: Sequence[str]) -> list[str]:

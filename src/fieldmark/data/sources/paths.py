@@ -26,8 +26,9 @@ class ImagePaths:
     """Turns the image paths of a table into keys below `root`, and refuses those that leave it."""
 
     def __init__(self, root: Path, *, allow_outside: bool = False) -> None:
-        self.root = Path(os.path.abspath(root))
-        self._real_root = os.path.realpath(root)
+        self.root = root.resolve()
+        self._real_root = str(self.root)
+        self._given_root = posixpath.normpath(root.absolute().as_posix())
         self._allow_outside = allow_outside
         self._folders: dict[str, _Folder] = {}
 
@@ -53,8 +54,7 @@ class ImagePaths:
         folder = self._folder(parent)
         if name in folder.links:
             return True
-        # File systems that ignore case find names that no listing shows.
-        return folder.is_there and os.path.lexists(self.root / key)
+        return _folded(name) in folder.folded_names and os.path.lexists(self.root / key)
 
     def _contained(self, spelling: str) -> str:
         """Return the normalised path; judge it by its text alone."""
@@ -75,7 +75,7 @@ class ImagePaths:
         return key
 
     def _below_root(self, absolute: str) -> str | None:
-        for root in (self.root.as_posix(), Path(self._real_root).as_posix()):
+        for root in (self.root.as_posix(), self._given_root):
             prefix = root.rstrip("/") + "/"
             if absolute.startswith(prefix):
                 return absolute[len(prefix) :]
@@ -106,17 +106,20 @@ class ImagePaths:
             with os.scandir(path) as entries:
                 links = {entry.name: entry.is_symlink() for entry in entries}
         except OSError:
-            return _Folder(is_inside, is_there=False, links={})
-        return _Folder(is_inside, is_there=True, links=links)
+            links = {}
+        return _Folder(is_inside, links, frozenset(map(_folded, links)))
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """`links`: name -> whether it is a symbolic link, for everything in the folder."""
+    """`links`: name -> whether it is a symbolic link, for everything in the folder.
+
+    `folded_names` are for file systems that also find a file under other spellings of its name.
+    """
 
     is_inside: bool
-    is_there: bool
     links: dict[str, bool]
+    folded_names: frozenset[str]
 
 
 def _spellings(text: str) -> Iterator[str]:
@@ -135,6 +138,10 @@ def _spellings(text: str) -> Iterator[str]:
             yield unicodedata.normalize(form, slashed)
     if slashed != bare or not slashed.isascii():
         yield slashed
+
+
+def _folded(name: str) -> str:
+    return (name if name.isascii() else unicodedata.normalize("NFC", name)).casefold()
 
 
 def is_within(path: str, root: str) -> bool:

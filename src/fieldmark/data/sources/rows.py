@@ -95,9 +95,7 @@ def build_rows(
     return tuple(row for row in rows if row is not None), (*_path_note(cells, images), *notes)
 
 
-def _read_images(
-    cells: Cells, locate: Callable[[str], str], faults: Faults
-) -> list[str | None]:
+def _read_images(cells: Cells, locate: Callable[[str], str], faults: Faults) -> list[str | None]:
     images: list[str | None] = []
     for place, text in zip(cells.places, cells.image, strict=True):
         image = None
@@ -114,9 +112,7 @@ def _read_images(
     return images
 
 
-def _read_labels(
-    cells: Cells, task: Task, faults: Faults, notes: list[str]
-) -> list[Names | None]:
+def _read_labels(cells: Cells, task: Task, faults: Faults, notes: list[str]) -> list[Names | None]:
     texts = cells.label if cells.label is not None else [""] * len(cells.image)
     names_of: dict[Cell, Names] = {}
     labels: list[Names | None] = []
@@ -203,6 +199,7 @@ def _merge_repeats(
 ) -> list[Row | None]:
     """Keep one row per image: the same thing said twice is merged, a contradiction is a fault."""
     kept: dict[str, Row] = {}
+    first_places: dict[str, int] = {}
     num_repeats = 0
     for place, row in zip(places, rows, strict=True):
         if row is None:
@@ -210,25 +207,28 @@ def _merge_repeats(
         first = kept.get(row.image)
         if first is None:
             kept[row.image] = row
+            first_places[row.image] = place
             continue
         num_repeats += 1
-        _report_contradictions(first, row, place, task, faults)
-        kept[row.image] = replace(
-            first, labels=_union(first.labels, row.labels), tags=_union_of_tags(first, row)
-        )
+        _report_contradictions(first, row, (first_places[row.image], place), task, faults)
+        labels = _union(first.labels, row.labels) if task == "multilabel" else first.labels
+        kept[row.image] = replace(first, labels=labels, tags=_union_of_tags(first, row))
     if num_repeats:
         notes.append(f"{count(num_repeats, 'row')} repeated an image of another row: merged.")
     return list(kept.values())
 
 
-def _report_contradictions(first: Row, row: Row, place: int, task: Task, faults: Faults) -> None:
+def _report_contradictions(
+    first: Row, row: Row, places: tuple[int, int], task: Task, faults: Faults
+) -> None:
     for kind, before, now in (
         (TWO_LABELS, first.label, row.label),
         (TWO_SPLITS, first.split, row.split),
         (TWO_GROUPS, first.group, row.group),
     ):
         if before != now and not (kind is TWO_LABELS and task == "multilabel"):
-            faults.add(kind, place, f"{row.image}: '{now or ''}', before '{before or ''}'")
+            told = f"{row.image}: '{now or ''}', in {faults.unit} {places[0]} '{before or ''}'"
+            faults.add(kind, places[1], told)
 
 
 def _union(first: Names, second: Names) -> Names:
@@ -241,8 +241,7 @@ def _union_of_tags(first: Row, second: Row) -> Names | None:
 
 def _path_note(cells: Cells, images: Sequence[str | None]) -> list[str]:
     changed = sum(
-        image is not None and image != text
-        for image, text in zip(images, cells.image, strict=True)
+        image is not None and image != text for image, text in zip(images, cells.image, strict=True)
     )
     if not changed:
         return []

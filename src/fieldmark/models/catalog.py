@@ -1,0 +1,169 @@
+"""Which networks there are: those of our own in `CATALOG`, and every classifier of timm.
+
+Nothing here imports torch until a network is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from fieldmark.errors import UnknownModelError, hint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fieldmark.models.backbones import Backbone
+
+TIMM_NAMES_FILE = "timm_names.tsv"
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """What a recipe says about the backbone; each builder takes what its network has.
+
+    `image_size` in pixels; `drop_path` and `dropout` as probabilities.
+    """
+
+    image_size: int
+    drop_path: float = 0.0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """One network.
+
+    source: where the design comes from.
+    image_size: the usual side of its images, px.
+    build_backbone: makes the backbone with random weights.
+    build_linear_head: makes the head `linear` from (width, classes, dropout), where the design
+        has its own; else it is a plain linear layer.
+    """
+
+    name: str
+    source: str
+    description: str
+    image_size: int
+    build_backbone: Callable[[BackboneOptions], Backbone]
+    build_linear_head: Callable[[int, int, float], nn.Module] | None = None
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One line of `fieldmark models`."""
+
+    name: str
+    source: str
+    line: str
+
+
+def list_models(pattern: str | None = None) -> list[ModelSummary]:
+    """List the networks whose name matches, ours first.
+
+    `pattern` is part of a name, or has `*`, `?` or `[...]` as in file names. Raises
+    `UnknownModelError` where nothing matches.
+    """
+    ours = [ModelSummary(r.name, r.source, r.description) for r in CATALOG.values()]
+    every = [*ours, *_read_timm_names()]
+    if not pattern:
+        return every
+    found = [model for model in every if _matches(model.name, pattern)]
+    if not found:
+        names = [model.name for model in every]
+        raise UnknownModelError(
+            f"there is no model like '{pattern}'.{hint(pattern, names)} "
+            "`fieldmark models` lists all."
+        )
+    return found
+
+
+def find_model(name: str) -> ModelRecord:
+    """Return the record of a catalog name or of a timm name, with or without `.tag`.
+
+    Raises `UnknownModelError` that names the nearest.
+    """
+    if name in CATALOG:
+        return CATALOG[name]
+    from fieldmark.models.timm_zoo import find_timm_size
+
+    default_size = find_timm_size(name)
+    if default_size is None:
+        names = [model.name for model in list_models()]
+        raise UnknownModelError(
+            f"model.name: there is no model '{name}'.{hint(name.partition('.')[0], names)} "
+            "`fieldmark models PATTERN` lists those that there are."
+        )
+    return ModelRecord(
+        name=name,
+        source="timm",
+        description="network of timm",
+        image_size=default_size,
+        build_backbone=lambda options: _build_timm(name, options),
+    )
+
+
+def _matches(name: str, pattern: str) -> bool:
+    if any(character in pattern for character in "*?["):
+        return fnmatchcase(name, pattern)
+    return pattern in name
+
+
+@cache
+def _read_timm_names() -> tuple[ModelSummary, ...]:
+    """Read the list that is shipped; its lines are name, image size and names of the weights."""
+    text = resources.files("fieldmark.models").joinpath(TIMM_NAMES_FILE).read_text("utf-8")
+    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
+    return tuple(
+        ModelSummary(name, "timm", f"{size} px; weights: {tags or 'none'}")
+        for name, size, tags in rows
+    )
+
+
+def _build_timm(name: str, options: BackboneOptions) -> Backbone:
+    from fieldmark.models.timm_zoo import build_timm_backbone
+
+    return build_timm_backbone(
+        name,
+        image_size=options.image_size,
+        drop_path=options.drop_path,
+        dropout=options.dropout,
+    )
+
+
+def _build_cnn_baseline(options: BackboneOptions) -> Backbone:
+    from fieldmark.models.cnn_baseline import CnnBaseline
+
+    return CnnBaseline(image_size=options.image_size)
+
+
+def _build_normalized_head(width: int, num_classes: int, dropout: float) -> nn.Module:
+    from fieldmark.models.heads import NormalizedLinearHead
+
+    return NormalizedLinearHead(width, num_classes, dropout=dropout)
+
+
+CATALOG: dict[str, ModelRecord] = {
+    record.name: record
+    for record in (
+        ModelRecord(
+            name="cnn-baseline",
+            source="leaf study",
+            description="4 convolutions and a wide layer, logits batch-normalised; from 107 px",
+            image_size=224,
+            build_backbone=_build_cnn_baseline,
+            build_linear_head=_build_normalized_head,
+        ),
+        ModelRecord(
+            name="cnn-baseline-plain",
+            source="leaf study",
+            description="cnn-baseline without batch normalisation on the logits; from 107 px",
+            image_size=224,
+            build_backbone=_build_cnn_baseline,
+        ),
+    )
+}

@@ -1,0 +1,79 @@
+"""The CNN baseline of the leaf study ("New Wave in Image Classification", Shen, Zhang, Yang)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from fieldmark.errors import ImageSizeError
+from fieldmark.models.depths import depths_by_child
+from fieldmark.models.features import Features
+from fieldmark.recipes.schema import Statistics
+
+SMALLEST_PX = 107
+
+
+class CnnBaseline(nn.Module):
+    """Four unpadded convolutions, global average pooling and one wide layer: D = 4096.
+
+    | layer                          | channels | side at 224 px |
+    |--------------------------------|----------|----------------|
+    | conv 7 x 7 / 2, ReLU, BN       | 16       | 109            |
+    | max pool 3 x 3 / 2             |          | 54             |
+    | conv 5 x 5 / 2, ReLU, BN       | 64       | 25             |
+    | max pool 3 x 3 / 2             |          | 12             |
+    | conv 3 x 3, ReLU, BN           | 128      | 10             |
+    | conv 3 x 3, ReLU               | 256      | 8              |
+    | global average, linear, ReLU   | 4096     |                |
+
+    ReLU comes before batch normalisation. The wide layer belongs to the backbone, as the fully
+    connected layers of VGG do in timm, so that a head is always the last layer alone and can be
+    replaced by any other. The study's own head is `NormalizedLinearHead`: together 2,171,568
+    parameters for 176 classes.
+    """
+
+    width = 4096
+    num_layers = 0
+    statistics = Statistics(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    interpolation = "bilinear"
+
+    def __init__(self, *, image_size: int) -> None:
+        """Raise `ImageSizeError` below 107 px, where the last convolution has nothing left."""
+        super().__init__()
+        if image_size < SMALLEST_PX:
+            raise ImageSizeError(
+                f"data.image_size: 'cnn-baseline' cannot take images of {image_size} px, because "
+                f"its convolutions have no padding. The smallest size is {SMALLEST_PX} px. Set "
+                f"data.image_size={SMALLEST_PX} or larger."
+            )
+        self.image_size = image_size
+        self.conv1 = nn.Conv2d(3, 16, kernel_size=7, stride=2)
+        self.norm1 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 64, kernel_size=5, stride=2)
+        self.norm2 = nn.BatchNorm2d(64)
+        self.conv3 = nn.Conv2d(64, 128, kernel_size=3)
+        self.norm3 = nn.BatchNorm2d(128)
+        self.conv4 = nn.Conv2d(128, 256, kernel_size=3)
+        self.wide = nn.Linear(256, 4096)
+        self.pool = nn.MaxPool2d(kernel_size=3, stride=2)
+
+    @property
+    def stride(self) -> int:
+        """Two convolutions and two pools of stride 2."""
+        return 16
+
+    def parameter_depths(self) -> dict[str, int]:
+        """Level of each parameter, counted from the image."""
+        return depths_by_child(self)
+
+    def forward(self, images: Tensor, *, with_layers: bool = False) -> Features:  # noqa: ARG002
+        """Read images (B, 3, H, W); `layers` stays None: a CNN has no class token."""
+        maps = self.pool(self.norm1(self.conv1(images).relu()))  # (B, 16, 54, 54) at 224 px
+        maps = self.pool(self.norm2(self.conv2(maps).relu()))  # (B, 64, 12, 12)
+        maps = self.norm3(self.conv3(maps).relu())  # (B, 128, 10, 10)
+        maps = self.conv4(maps).relu()  # (B, 256, 8, 8)
+        pooled = self.wide(maps.mean(dim=(2, 3))).relu()  # (B, 4096)
+        return Features(
+            pooled=pooled,
+            tokens=maps.flatten(2).transpose(1, 2),  # (B, 64, 256)
+            grid=(maps.shape[2], maps.shape[3]),
+        )

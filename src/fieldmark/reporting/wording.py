@@ -1,0 +1,65 @@
+"""Numbers and other values as people read them; the filters of the templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+_MINUS = "\N{MINUS SIGN}"
+_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
+
+def say_share(value: float) -> str:
+    """0.8734 -> '87.3 %'."""
+    return f"{100 * value:.1f}\N{NARROW NO-BREAK SPACE}%"
+
+
+def say_number(value: float) -> str:
+    """A score with three decimals, and a true minus sign."""
+    return f"{value:.3f}".replace("-", _MINUS)
+
+
+def say_count(value: int) -> str:
+    """12345 -> '12 345', with narrow spaces."""
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def say_duration(seconds: float) -> str:
+    """4.2 -> '4.2 s', 340 -> '5 min 40 s', 7300 -> '2 h 2 min'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def say_memory(megabytes: float) -> str:
+    """812.4 -> '812 MB', 20300 -> '20.3 GB'."""
+    return f"{megabytes:.0f} MB" if megabytes < 10_000 else f"{megabytes / 1000:.1f} GB"
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, or its beginning and an ellipsis where it is longer."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + _ELLIPSIS
+
+
+def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers that reach from `low` or below to `high` or above."""
+    rough = max(high - low, 1e-9) / max(count - 1, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= 0.999 * rough)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
+
+
+WORDING: Mapping[str, Callable[..., str]] = MappingProxyType(
+    {
+        "share": say_share,
+        "number": say_number,
+        "count": say_count,
+        "duration": say_duration,
+        "memory": say_memory,
+    }
+)
