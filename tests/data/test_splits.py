@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -54,52 +53,6 @@ def sides_of(table: Table) -> dict[str, str | None]:
 def counts_of(table: Table, label: str) -> tuple[int, ...]:
     sides = Counter(row.split for row in table.rows if label in row.labels)
     return tuple(sides[name] for name in SPLITS)
-
-
-ratios_strategy = st.tuples(st.integers(1, 20), st.integers(0, 20), st.integers(0, 20)).map(
-    lambda parts: (parts[0] / sum(parts), parts[1] / sum(parts), parts[2] / sum(parts))
-)
-
-
-@given(num_images=st.integers(0, 3000), ratios=ratios_strategy)
-def test_exact_counts_sum_up_and_stay_within_one_of_their_quota(
-    num_images: int, ratios: tuple[float, float, float]
-) -> None:
-    counts = exact_counts(num_images, ratios)
-    assert sum(counts) == num_images
-    assert min(counts) >= 0
-    used = [count for count, ratio in zip(counts, ratios, strict=True) if ratio > 0]
-    if num_images:
-        assert counts[0] >= 1
-    if num_images >= len(used):
-        assert min(used) >= 1
-    if all(num_images * ratio >= 1 for ratio in ratios if ratio):
-        quotas = [num_images * Fraction(ratio) for ratio in ratios]
-        gaps = [abs(count - quota) for count, quota in zip(counts, quotas, strict=True)]
-        assert max(gaps) < 1 + 1e-9
-
-
-@pytest.mark.parametrize(
-    ("num_images", "expected"),
-    [
-        (1, (1, 0, 0)),
-        (2, (1, 0, 1)),
-        (3, (1, 1, 1)),
-        (5, (3, 1, 1)),
-        (10, (7, 1, 2)),
-        (20, (14, 2, 4)),
-        (100, (70, 10, 20)),
-        (463_437, (324_406, 46_344, 92_687)),
-    ],
-)
-def test_exact_counts_of_the_default_shares(num_images: int, expected: tuple[int, ...]) -> None:
-    assert exact_counts(num_images, PUBLISHED) == expected
-
-
-def test_a_part_without_a_share_stays_empty() -> None:
-    assert exact_counts(7, (0.8, 0.0, 0.2)) == (6, 0, 1)
-    assert exact_counts(7, (1.0, 0.0, 0.0)) == (7, 0, 0)
-    assert exact_counts(2, (0.4, 0.5, 0.1)) == (1, 0, 1)
 
 
 def test_single_images_meet_the_exact_counts_of_every_class() -> None:

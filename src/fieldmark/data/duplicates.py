@@ -34,7 +34,6 @@ COLOUR_DISTANCE = 16.0
 
 _BLUR_PX = 3.0
 _CONTRAST_FLOOR = 4.0
-_LEAST_STRUCTURE = 0.1
 _HASH_BITS = 256
 _HASH_DISTANCE = 80
 _NUM_SORTS = 32
@@ -183,15 +182,9 @@ def _find_candidates(grey: Bytes) -> Indices:
     """
     random = np.random.default_rng(256)
     planes = random.standard_normal((GREY_SIDE**2, _HASH_BITS), dtype=np.float32)
-    bits = np.zeros((len(grey), _HASH_BITS), dtype=np.bool_)
-    structured = np.zeros(len(grey), dtype=np.bool_)
+    bits = np.empty((len(grey), _HASH_BITS), dtype=np.bool_)
     for start in range(0, len(grey), _CHUNK):
-        description, has_structure = _describe(grey[start : start + _CHUNK])
-        bits[start : start + _CHUNK] = description @ planes > 0
-        structured[start : start + _CHUNK] = has_structure
-    # A picture of nothing is like every other one.
-    kept = np.flatnonzero(structured)
-    bits = bits[kept]
+        bits[start : start + _CHUNK] = _describe(grey[start : start + _CHUNK]) @ planes > 0
     words = np.packbits(bits, axis=1).view(np.uint64)
     found = [np.empty(0, dtype=np.int64)]
     for _ in range(_NUM_SORTS):
@@ -200,7 +193,7 @@ def _find_candidates(grey: Bytes) -> Indices:
         order = np.argsort(keys[:, 0], kind="stable")
         found.append(np.unique(_close_in_order(words, order)))
     codes = np.unique(np.concatenate(found))
-    pairs: Indices = kept[np.stack(np.divmod(codes, max(len(kept), 1)), axis=1)]
+    pairs: Indices = np.stack(np.divmod(codes, max(len(grey), 1)), axis=1)
     return pairs
 
 
@@ -221,7 +214,7 @@ def _verify(grey: Bytes, colour: Bytes, pairs: Indices) -> tuple[Indices, Floats
     kept, distances = [np.empty((0, 2), dtype=np.int64)], [np.empty(0, dtype=np.float32)]
     for start in range(0, len(pairs), _CHUNK):
         chunk = pairs[start : start + _CHUNK]
-        first, second = (_describe(grey[chunk[:, side]])[0] for side in (0, 1))
+        first, second = (_describe(grey[chunk[:, side]]) for side in (0, 1))
         distance = 1 - (first * second).sum(axis=1)
         difference = colour[chunk[:, 0]].astype(np.float32) - colour[chunk[:, 1]]
         # A cast over the whole picture is a matter of light, not of what it shows.
@@ -239,25 +232,26 @@ def _crowd_distance(grey: Bytes, images: Indices) -> Floats:
 
     The sample is the first 10,000 pictures; their order is that of their hashes, hence random.
     """
-    sample = _describe(grey[:_CROWD_SIZE])[0]
+    sample = _describe(grey[:_CROWD_SIZE])
     rank = min(max(len(sample) // 50, 3), 10, len(sample) - 1)
     distances = [np.empty(0, dtype=np.float32)]
     for start in range(0, len(images), 1024):
         chunk = images[start : start + 1024]
-        distance = 1 - _describe(grey[chunk])[0] @ sample.T
+        distance = 1 - _describe(grey[chunk]) @ sample.T
         distance[chunk[:, None] == np.arange(len(sample))] = np.inf
         distances.append(np.partition(distance, rank, axis=1)[:, rank])
     return np.concatenate(distances)
 
 
-def _describe(grey: Bytes) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Unit vectors (N, 1024) of local contrast, and whether there is any contrast (N,)."""
+def _describe(grey: Bytes) -> Floats:
+    """Unit vectors (N, 1024) of local contrast; zeros, at distance 1 from all, for a blank one."""
     pixels = grey.reshape(-1, GREY_SIDE, GREY_SIDE).astype(np.float32)
     detail = pixels - _blur(pixels)
     local = detail / (np.sqrt(np.maximum(_blur(detail**2), 0)) + _CONTRAST_FLOOR)
     vectors = local.reshape(-1, GREY_SIDE**2)
     length = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
-    return vectors / np.maximum(length, 1e-6), length[:, 0] > _LEAST_STRUCTURE * GREY_SIDE
+    described: Floats = vectors / np.maximum(length, 1e-6)
+    return described
 
 
 def _blur(pixels: Floats) -> Floats:

@@ -21,6 +21,11 @@ class Backbone(Protocol):
     """An `nn.Module` that turns images into `Features`."""
 
     @property
+    def name(self) -> str:
+        """As a recipe names it."""
+        ...
+
+    @property
     def width(self) -> int:
         """D of `Features.pooled`."""
         ...
@@ -117,9 +122,18 @@ class TimmBackbone(nn.Module):
     """
 
     def __init__(
-        self, net: nn.Module, *, name: str, image_size: int, classifiers: Classifiers
+        self,
+        net: nn.Module,
+        *,
+        name: str,
+        image_size: int,
+        classifiers: Classifiers,
+        takes_image_size: bool,
     ) -> None:
-        """Take a network whose classifier has been removed (`num_classes` 0)."""
+        """Take a network whose classifier has been removed (`num_classes` 0).
+
+        `takes_image_size` says that timm builds it for one size, given as `img_size`.
+        """
         super().__init__()
         object.__setattr__(self, "net", net)
         for registry in ("_parameters", "_buffers", "_non_persistent_buffers_set", "_modules"):
@@ -128,12 +142,14 @@ class TimmBackbone(nn.Module):
         self.name = name
         self.image_size = image_size
         self.classifiers = classifiers
+        self.takes_image_size = takes_image_size
         self._gives_layers = _has_token_blocks(net)
         self._num_prefix: int = getattr(net, "num_prefix_tokens", 0)
         self._pools_by_token = getattr(net, "global_pool", "") == "token"
-        pretrained = _pretrained_cfg(net)
-        self.statistics = Statistics(mean=pretrained["mean"], std=pretrained["std"])
-        self.interpolation: str = pretrained["interpolation"]
+        self.pretrained_cfg: dict[str, Any] = dict(net.pretrained_cfg)  # type: ignore[arg-type]
+        mean, std = self.pretrained_cfg["mean"], self.pretrained_cfg["std"]
+        self.statistics = Statistics(mean=mean, std=std)
+        self.interpolation: str = self.pretrained_cfg["interpolation"]
         found = self.probe(image_size)
         self.width = found.width
         self.num_layers = found.num_layers
@@ -168,7 +184,7 @@ class TimmBackbone(nn.Module):
         """Level of each parameter: stem, then block by block, as timm groups them."""
         if not hasattr(self.net, "group_matcher"):
             return depths_by_child(self)
-        matcher = self.net.group_matcher(coarse=False)
+        matcher = self.net.group_matcher(coarse=False)  # type: ignore[operator]
         depths: dict[str, int] = group_parameters(self.net, matcher, reverse=True)
         return depths
 
@@ -212,10 +228,6 @@ class TimmBackbone(nn.Module):
 
 UNFIT_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError, IndexError, ZeroDivisionError)
 """What the networks of timm raise on an image size that they cannot take."""
-
-
-def _pretrained_cfg(net: nn.Module) -> dict[str, Any]:
-    return net.pretrained_cfg  # type: ignore[return-value]
 
 
 def _has_token_blocks(net: nn.Module) -> bool:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from fieldmark.errors import UnknownModelError, hint
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fieldmark.models.backbones import Backbone
+    from fieldmark.models.heads import Head
 
 TIMM_NAMES_FILE = "timm_names.tsv"
 
@@ -50,7 +49,7 @@ class ModelRecord:
     description: str
     image_size: int
     build_backbone: Callable[[BackboneOptions], Backbone]
-    build_linear_head: Callable[[int, int, float], nn.Module] | None = None
+    build_linear_head: Callable[[int, int, float], Head] | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _build_cnn_baseline(options: BackboneOptions) -> Backbone:
     return CnnBaseline(image_size=options.image_size)
 
 
-def _build_normalized_head(width: int, num_classes: int, dropout: float) -> nn.Module:
+def _build_normalized_head(width: int, num_classes: int, dropout: float) -> Head:
     from fieldmark.models.heads import NormalizedLinearHead
 
     return NormalizedLinearHead(width, num_classes, dropout=dropout)

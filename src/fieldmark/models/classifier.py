@@ -76,7 +76,7 @@ def build_classifier(
     return classifier, report
 
 
-def _build_head(model: Model, record: ModelRecord, width: int, num_classes: int) -> nn.Module:
+def _build_head(model: Model, record: ModelRecord, width: int, num_classes: int) -> Head:
     if model.head == "mlp":
         return MlpHead(width, num_classes, hidden=model.head_width, dropout=model.head_dropout)
     if record.build_linear_head is not None:

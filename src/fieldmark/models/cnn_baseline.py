@@ -31,6 +31,7 @@ class CnnBaseline(nn.Module):
     parameters for 176 classes.
     """
 
+    name = "cnn-baseline"
     width = 4096
     num_layers = 0
     statistics = Statistics(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -6,7 +6,8 @@ tensor, so that the classifier computes no other and stored features can train a
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,8 +20,21 @@ class Head(Protocol):
 
     reads: ClassVar[Reads]
 
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        ...
+
     def __call__(self, features: Tensor) -> Tensor:
         """Map `Features.pooled` (B, D) or `Features.layers` (B, D, L) to logits (B, K)."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `nn.Module` has it."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
+        """As `nn.Module` has it."""
         ...
 
 
@@ -31,6 +45,7 @@ class LinearHead(nn.Linear):
 
     def __init__(self, width: int, num_classes: int, *, dropout: float = 0.0) -> None:
         super().__init__(width, num_classes)
+        self.num_classes = num_classes
         self.dropout = dropout
 
     def forward(self, features: Tensor) -> Tensor:
@@ -50,6 +65,7 @@ class MlpHead(nn.Module):
         self, width: int, num_classes: int, *, hidden: int = 512, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.hidden = nn.Linear(width, hidden)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, num_classes)

@@ -65,13 +65,17 @@ def find_image_sizes(name: str, image_size: int) -> list[int]:
     if _fits(name, image_size):
         return [image_size]
     default_size = _default_size(name)
-    step = _find_patch_px(_create(name, {"img_size": default_size})) or 16
+    step = _find_patch_px(_create(name, {"img_size": default_size})[0]) or 16
     lower = image_size - image_size % step - (step if image_size % step == 0 else 0)
     upper = image_size - image_size % step + step
     below = range(lower, max(0, lower - NUM_CANDIDATES * step), -step)
     above = range(upper, upper + NUM_CANDIDATES * step, step)
     found = (_first_fit(name, below), _first_fit(name, above))
     return [size for size in found if size is not None]
+
+
+def _default_size(name: str) -> int:
+    return int(timm.get_pretrained_cfg(name).input_size[-1])
 
 
 def _build(
@@ -82,7 +86,7 @@ def _build(
         options["drop_path_rate"] = drop_path
     if dropout:
         options["proj_drop_rate"] = dropout
-    net = _create(name, options)
+    net, accepted = _create(name, options)
     if not hasattr(net, "reset_classifier"):
         raise ModelError(
             f"model.name: '{name}' is an encoder for use inside other networks and pools no "
@@ -92,15 +96,24 @@ def _build(
     if patch_px is not None and image_size % patch_px:
         raise ValueError(f"its patches of {patch_px} px do not divide the image")
     classifiers = _remove_classifiers(net)
-    return TimmBackbone(net, name=name, image_size=image_size, classifiers=classifiers)
+    return TimmBackbone(
+        net,
+        name=name,
+        image_size=image_size,
+        classifiers=classifiers,
+        takes_image_size="img_size" in accepted,
+    )
 
 
-def _create(name: str, options: dict[str, Any]) -> nn.Module:
-    """Create the network with those of the options that it has; timm offers no way to ask."""
+def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """Create the network with those of the options that it has; timm offers no way to ask.
+
+    Returns the network, with one class, and the options that it accepted.
+    """
     options = dict(options)
     while True:
         try:
-            return timm.create_model(name, pretrained=False, num_classes=1, **options)
+            return timm.create_model(name, pretrained=False, num_classes=1, **options), options
         except TypeError as error:
             refused = re.search(r"unexpected keyword argument\W+(?:s\W+)?(\w+)", str(error))
             if refused is None or refused[1] not in options:
@@ -115,7 +128,7 @@ def _remove_classifiers(net: nn.Module) -> Classifiers:
     declared = net.pretrained_cfg["classifier"]  # type: ignore[index]
     names = (declared,) if isinstance(declared, str) else tuple(declared or ())
     shapes = {key: tensor.shape for key, tensor in net.state_dict().items()}
-    net.reset_classifier(0)
+    net.reset_classifier(0)  # type: ignore[operator]
     removed = shapes.keys() - net.state_dict().keys()
     if not names or removed != {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}:
         return Classifiers(names, reads=None)

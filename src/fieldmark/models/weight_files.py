@@ -9,6 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -33,6 +34,20 @@ _PREFIXES = ("_orig_mod.", "module.", "model.", "net.")
 _HARMLESS = re.compile(
     r"torch\.(_utils\._rebuild\w*|\w*Storage|storage\.\w+|Size|device)$|collections\.OrderedDict$"
 )
+
+
+@dataclass(frozen=True)
+class FileWeights:
+    """Weights as a file has them, named and shaped for one backbone.
+
+    body: tensors under the backbone's names.
+    head: tensors under the head's names; empty where the file has none that a head here can be.
+    shapes: shapes in the file by name, before anything was resampled.
+    """
+
+    body: dict[str, Tensor]
+    head: dict[str, Tensor]
+    shapes: dict[str, tuple[int, ...]]
 
 
 def check_file(path: Path) -> None:
@@ -82,7 +97,7 @@ def _unpickle(path: Path) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_list_inert_types()):
             warnings.simplefilter("ignore")  # about old formats, which is no news to the user
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can fail as anything at all
+    except Exception as error:  # a damaged pickle can fail as anything at all
         code = "a TorchScript program" if "TorchScript" in str(error) else None
         if isinstance(error, UnpicklingError):
             code = find_code(path)

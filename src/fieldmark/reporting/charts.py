@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -68,9 +69,7 @@ def _draw_axes(frame: _Frame) -> Markup:
         Markup(
             '<line class="rule" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
             '<text class="tick" x="{x}" y="{y:.1f}" dy=".35em" text-anchor="end">{text}</text>'
-        ).format(
-            left=_LEFT, right=right, x=_LEFT - 8, y=frame.y(tick), text=f"{tick:.{decimals}f}"
-        )
+        ).format(left=_LEFT, right=right, x=_LEFT - 8, y=frame.y(tick), text=f"{tick:.{decimals}f}")
         for tick in frame.ticks
     )
     epochs = (
@@ -97,13 +96,12 @@ def _epoch_ticks(first: int, last: int) -> list[int]:
 def _draw_best(epoch: int, frame: _Frame) -> Markup:
     return Markup(
         '<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
-        '<text class="best-name" x="{x:.1f}" y="{text_y}" text-anchor="{anchor}">kept: {epoch}</text>'
+        '<text class="best-name" x="{x:.1f}" y="{y}" text-anchor="middle">kept: {epoch}</text>'
     ).format(
         x=frame.x(epoch),
         top=_TOP - 6,
         bottom=_HEIGHT - _BOTTOM,
-        text_y=_TOP - 11,
-        anchor="middle",
+        y=_TOP - 11,
         epoch=epoch,
     )
 
@@ -151,11 +149,12 @@ def _draw_bands(lines: Sequence[Series], frame: _Frame) -> Markup:
             values.setdefault(epoch, []).append(f"{series.name} {say_number(value)}")
     epochs = sorted(values)
     edges = [frame.x(epoch) for epoch in epochs]
-    middles = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+    middles = [(a + b) / 2 for a, b in pairwise(edges)]
     bounds = [_LEFT, *middles, _WIDTH - _RIGHT + 6]
     return _join(
         Markup(
-            '<rect class="band" x="{:.1f}" y="{}" width="{:.1f}" height="{}"><title>{}</title></rect>'
+            '<rect class="band" x="{:.1f}" y="{}" width="{:.1f}" height="{}">'
+            "<title>{}</title></rect>"
         ).format(
             bounds[place],
             _TOP,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from dataclasses import dataclass
+
+import numpy as np
 
 from fieldmark.evaluation.metrics import ClassScore, score_classes
 from fieldmark.evaluation.predictions import Predictions

@@ -1,4 +1,4 @@
-"""What a run takes for what: the confusion matrix, look-alikes side by side, and its worst pairs."""
+"""What a run takes for what: the confusion matrix in an order, and its worst pairs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
+from scipy.cluster.hierarchy import leaves_list, linkage  # type: ignore[import-untyped]
+from scipy.spatial.distance import squareform  # type: ignore[import-untyped]
 
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.reporting.material import Material
@@ -57,7 +57,7 @@ class Confusion:
 
 
 def build_confusion(material: Material) -> Confusion | None:
-    """Count confusions; None for multi-label, where an image has no one true and predicted class."""
+    """Count confusions; None for multi-label: no image has one true class there."""
     predictions = material.predictions
     if predictions is None or predictions.task == "multilabel":
         return None
@@ -137,7 +137,9 @@ def _worst_pairs(matrix: Counts, names: tuple[str, ...]) -> tuple[Pair, ...]:
     wrong = matrix - np.diag(matrix.diagonal())
     support = matrix.sum(axis=1)
     rows, columns = np.nonzero(wrong)
-    worst = np.lexsort((-(wrong / np.maximum(support, 1)[:, None])[rows, columns], -wrong[rows, columns]))
+    worst = np.lexsort(
+        (-(wrong / np.maximum(support, 1)[:, None])[rows, columns], -wrong[rows, columns])
+    )
     return tuple(
         Pair(names[r], names[c], int(wrong[r, c]), int(support[r]))
         for r, c in ((rows[place], columns[place]) for place in worst[:MAX_PAIRS])

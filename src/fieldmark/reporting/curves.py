@@ -29,7 +29,7 @@ class Chart:
     series: tuple[Series, ...]
     first_epoch: int
     last_epoch: int
-    best_epoch: int | None
+    best_epoch: int
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,6 @@ class Making:
     (yaml, meaning). cost, machine, versions: names and values in words; empty before the end.
     """
 
-    command: str | None
     changes: tuple[tuple[str, str], ...]
     recipe: tuple[tuple[str, str], ...]
     cost: tuple[tuple[str, str], ...]
@@ -36,7 +34,6 @@ def build_making(material: Material) -> Making:
     """Recipe and environment in words."""
     environment = material.environment
     return Making(
-        command=command_of(environment),
         changes=tuple(_find_changes(material.recipe, Recipe())),
         recipe=tuple(
             line.partition(_COMMENT)[::2] for line in render_recipe(material.recipe).splitlines()
@@ -47,13 +44,9 @@ def build_making(material: Material) -> Making:
     )
 
 
-def command_of(environment: Mapping[str, Any]) -> str | None:
-    """The command line as one would type it."""
-    words = environment.get("command")
-    return shlex.join(words) if words else None
-
-
-def _find_changes(section: BaseModel, default: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _find_changes(
+    section: BaseModel, default: BaseModel, prefix: str = ""
+) -> Iterator[tuple[str, str]]:
     for key in type(section).model_fields:
         value, usual = getattr(section, key), getattr(default, key)
         if isinstance(value, BaseModel) and type(value) is type(usual):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from markupsafe import Markup
 
 from fieldmark.reporting.confusion import Cell, Confusion
@@ -43,7 +45,8 @@ def draw_matrix(confusion: Confusion) -> Markup:
 def cell_side(num_classes: int) -> int:
     """Side of a cell in px: large for few classes, still with a readable name for many."""
     return next(
-        side for most, side in ((6, 64), (12, 46), (20, 36), (40, 18), (10**9, 12))
+        side
+        for most, side in ((6, 64), (12, 46), (20, 36), (40, 18), (10**9, 12))
         if num_classes <= most
     )
 
@@ -76,9 +79,14 @@ def _draw_cell(cell: Cell, confusion: Confusion, side: int) -> Markup:
         return drawn
     return drawn + Markup(
         '<text class="{}" x="{}" y="{}" dy=".35em" text-anchor="middle">{}</text>'
-    ).format("on-strong" if _opacity(cell.share) >= _STRONG else "on-faint", x + side / 2, y + side / 2, cell.count)
+    ).format(
+        "on-strong" if _opacity(cell.share) >= _STRONG else "on-faint",
+        x + side / 2,
+        y + side / 2,
+        cell.count,
+    )
 
 
 def _opacity(share: float) -> float:
     """Rises faster than the share, so that a single mistake is still seen."""
-    return round(0.12 + 0.88 * share**0.7, 2)
+    return round(0.12 + 0.88 * math.pow(share, 0.7), 2)

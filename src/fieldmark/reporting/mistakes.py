@@ -45,8 +45,7 @@ def build_mistakes(material: Material) -> Mistakes | None:
     wrong = sorted(_find_wrong(predictions), key=lambda found: -found[0])
     return Mistakes(
         shown=tuple(
-            _describe(material, predictions, row, place)
-            for _, row, place in wrong[:MAX_MISTAKES]
+            _describe(material, predictions, row, place) for _, row, place in wrong[:MAX_MISTAKES]
         ),
         num_mistakes=len(wrong),
         num_images=sum(map(bool, predictions.targets)),

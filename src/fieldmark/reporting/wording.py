@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 _MINUS = "\N{MINUS SIGN}"
@@ -40,6 +41,16 @@ def say_memory(megabytes: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 10_000 else f"{megabytes / 1000:.1f} GB"
 
 
+def say_command(words: Sequence[str]) -> str:
+    """The words of a command as one would type them."""
+    return shlex.join(words)
+
+
+def say_sentence(text: str) -> str:
+    """The text with a capital at its start and a full stop at its end."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
 def shorten(text: str, length: int) -> str:
     """The text, or its beginning and an ellipsis where it is longer."""
     return text if len(text) <= length else text[: length - 1].rstrip() + _ELLIPSIS
@@ -59,7 +70,7 @@ WORDING: Mapping[str, Callable[..., str]] = MappingProxyType(
         "share": say_share,
         "number": say_number,
         "count": say_count,
-        "duration": say_duration,
-        "memory": say_memory,
+        "command": say_command,
+        "sentence": say_sentence,
     }
 )

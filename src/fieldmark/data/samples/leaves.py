@@ -66,10 +66,10 @@ def draw_leaf(name: str, rng: np.random.Generator) -> Drawing:
 
 def _pose(foliage: Foliage, rng: np.random.Generator) -> Foliage:
     """Bend the leaf along its midrib, turn it, and fit it into the picture."""
-    bend, slope = rng.normal(0, 0.22), rng.normal(1, 0.04)
+    bend, slope = rng.normal(0, 0.35), rng.normal(1, 0.04)
     flip = 1 if rng.uniform() < 0.5 else -1
-    angle = -np.pi / 2 + rng.normal(0, 0.5)
-    room = SIZE * rng.uniform(0.82, 1.0)
+    angle = -np.pi / 2 + rng.normal(0, 0.6)
+    room = SIZE * rng.uniform(0.78, 1.0)
     place = np.clip(rng.normal(0.5, 0.2, 2), 0.05, 0.95)
 
     def move(points: Points) -> Points:
@@ -118,10 +118,48 @@ def _light_direction(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _paper(rng: np.random.Generator) -> Picture:
-    colour = np.array(PAPERS[int(rng.integers(len(PAPERS)))], dtype=np.float32)
-    colour += rng.normal(0, 4, 3)
-    texture = 1 + 0.012 * soft_noise(rng, 5) + 0.008 * soft_noise(rng, 40)
-    return (texture[:, :, None] * colour).astype(np.float32)
+    """Textured paper; at times the edge of a second sheet lies on it, or a collector's label."""
+    texture = 1 + 0.015 * soft_noise(rng, 5) + 0.008 * soft_noise(rng, 40)
+    picture: Picture = texture[:, :, None] * _paper_colour(rng)
+    if rng.uniform() < 0.45:
+        _lay_sheet(picture, rng)
+    if rng.uniform() < 0.3:
+        _stick_label(picture, rng)
+    return picture
+
+
+def _paper_colour(rng: np.random.Generator) -> Picture:
+    colour = np.array(PAPERS[int(rng.integers(len(PAPERS)))]) + rng.normal(0, 4, 3)
+    return colour.astype(np.float32)
+
+
+def _lay_sheet(picture: Picture, rng: np.random.Generator) -> None:
+    """Cover one side of a straight line by another paper, which throws a soft shadow."""
+    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-4, 44)
+    ramp = np.arange(SIZE, dtype=np.float32) - SIZE / 2
+    beyond = float(np.cos(angle)) * ramp + float(np.sin(angle)) * ramp[:, None] - offset
+    cover = np.clip(beyond + 0.5, 0, 1)[:, :, None]
+    shadow = 0.22 * np.exp(np.minimum(beyond, 0) / 4)[:, :, None]
+    shade = rng.uniform(0.94, 1.0)
+    picture *= (1 - shadow) * (1 - cover)
+    picture += cover * shade * _paper_colour(rng)
+
+
+def _stick_label(picture: Picture, rng: np.random.Generator) -> None:
+    """A white slip with lines of unreadable writing in one of the corners."""
+    height, width = int(rng.integers(16, 26)), int(rng.integers(28, 46))
+    top, left = int(rng.integers(3, 9)), int(rng.integers(3, 9))
+    if rng.uniform() < 0.7:
+        top = SIZE - height - top
+    if rng.uniform() < 0.6:
+        left = SIZE - width - left
+    picture[top + 1 : top + height + 2, left + 1 : left + width + 2] *= 0.86
+    slip = picture[top : top + height, left : left + width]
+    slip[:] = (248, 246, 238)
+    for line in range(4, height - 3, 4):
+        length = int(width * rng.uniform(0.4, 0.85))
+        ink = rng.uniform(0.35, 0.9, (length, 1)).astype(np.float32)
+        slip[line, 3 : 3 + length] *= ink
 
 
 def _cast_shadow(

@@ -19,13 +19,13 @@ from fieldmark.data.sources.folders import IMAGE_ENDINGS, read_folder
 from fieldmark.data.sources.huggingface import read_huggingface
 from fieldmark.data.sources.labels import with_classes
 from fieldmark.data.sources.options import Options
+from fieldmark.data.sources.paths import is_file, is_folder, list_folder
 from fieldmark.data.sources.tabular import READERS, read_tabular
 from fieldmark.data.sources.torchvision_sets import read_torchvision
 from fieldmark.data.table import Table
 from fieldmark.errors import TableError, hint, nearest
 from fieldmark.recipes.schema import Task
 
-SAMPLE_KINDS = ("leaves", "characters")
 FORMS = (
     "sample:leaves or sample:characters; a folder of class folders; a .csv, .tsv, .parquet or "
     ".jsonl table; hf:owner/name or hf:DIR; torchvision:NAME; daf:ROOT[:full|:moeimouto]"
@@ -73,8 +73,15 @@ def read_table(
     prefix, _, rest = text.partition(":")
     if isinstance(source, str) and prefix in _FORM_READERS:
         _check_options(prefix, options)
-        return _FORM_READERS[prefix](rest, options)
-    return _read_path(_expand_home(Path(text)), options)
+        table = _FORM_READERS[prefix](rest, options)
+    else:
+        table = _read_path(_expand_home(Path(text)), options)
+    return replace(
+        table,
+        image_root=options.image_root,
+        columns=options.columns,
+        allow_outside=options.allow_outside,
+    )
 
 
 def _expand_home(path: Path) -> Path:
@@ -86,12 +93,12 @@ def _expand_home(path: Path) -> Path:
 
 def _read_path(path: Path, options: Options) -> Table:
     ending = path.suffix.lower()
-    if path.is_dir():
+    if is_folder(path):
         _check_options("folder", options)
         return read_folder(path, options)
-    if not path.exists():
+    if not is_file(path):
         raise TableError(_no_such_source(path))
-    if ending in READERS and path.is_file():
+    if ending in READERS:
         return read_tabular(path, options)
     if ending in IMAGE_ENDINGS:
         raise TableError(f"{path} is one image. DATA is a set of them: {FORMS}.")
@@ -109,17 +116,10 @@ def _no_such_source(path: Path) -> str:
     close = nearest(prefix, _FORM_READERS) if separator else []
     if close:
         return f"{text}: there is no such form of data. Did you mean '{close[0]}:{rest}'?"
+    neighbours = [str(other) for other in list_folder(path.parent)]
     return (
-        f"{text}: there is no such file or folder.{hint(text, _neighbours(path))} "
-        f"DATA is one of: {FORMS}."
+        f"{text}: there is no such file or folder.{hint(text, neighbours)} DATA is one of: {FORMS}."
     )
-
-
-def _neighbours(path: Path) -> list[str]:
-    try:
-        return [str(other) for other in path.parent.iterdir()]
-    except OSError:
-        return []
 
 
 def _check_options(form: str, options: Options) -> None:
@@ -146,11 +146,6 @@ _FORM_NAMES = {
 def _read_sample(kind: str, options: Options) -> Table:
     from fieldmark.data.samples import draw_sample
 
-    if kind not in SAMPLE_KINDS:
-        raise TableError(
-            f"sample:{kind}: there is no such sample; there are {quoted(SAMPLE_KINDS)}."
-            f"{hint(kind, SAMPLE_KINDS)}"
-        )
     table = draw_sample(kind)
     if not options.labelled:
         rows = tuple(replace(row, labels=(), split=None, group=None) for row in table.rows)

@@ -25,7 +25,7 @@ from fieldmark.data.sources.delimited import read_text
 from fieldmark.data.sources.faults import FaultKind, Faults
 from fieldmark.data.sources.labels import clean_name, clean_names, with_classes
 from fieldmark.data.sources.options import Options
-from fieldmark.data.sources.paths import ImagePaths
+from fieldmark.data.sources.paths import ImagePaths, is_file, is_folder
 from fieldmark.data.sources.rows import Cells, build_rows
 from fieldmark.data.stores import FolderStore
 from fieldmark.data.table import SPLITS, Row, Table
@@ -87,7 +87,6 @@ def read_daf(text: str, options: Options) -> Table:
         tuple(rows),
         FolderStore(paths.root),
         source=f"daf:{text}",
-        image_root=paths.root,
         notes=tuple(notes),
     )
     return with_classes(table, options, order=tuple(class_names.values()))
@@ -97,16 +96,16 @@ def _layout(text: str) -> tuple[Path, _Layout]:
     folder, separator, name = text.rpartition(":")
     if name in LAYOUTS and separator:
         root, layout = Path(folder), LAYOUTS[name]
-    elif separator and not Path(text).is_dir() and Path(folder).is_dir():
+    elif separator and not is_folder(Path(text)) and is_folder(Path(folder)):
         known = ", ".join(f"'{other}'" for other in LAYOUTS)
         raise TableError(
             f"daf:{text}: '{name}' is no form of DAF; there are {known}.{hint(name, LAYOUTS)}"
         )
     else:
         root, layout = Path(text), LAYOUTS["faces"]
-    if not root.is_dir():
+    if not is_folder(root):
         raise TableError(f"daf:{text}: there is no folder {root}")
-    if not (root / layout.images).is_dir():
+    if not is_folder(root / layout.images):
         raise TableError(
             f"daf:{text}: there is no folder {root / layout.images}. DAF:re keeps the head crops "
             "in 'faces' (daf:ROOT) and the whole pictures in 'fullMin256' (daf:ROOT:full); "
@@ -156,7 +155,7 @@ def _read_split(path: Path, class_names: Mapping[str, str], split: str) -> Cells
 
 def _read_tags(path: Path) -> dict[str, tuple[str, ...]] | None:
     """Return image path -> tags of category 0, or None if there is no such file."""
-    if not path.exists():
+    if not is_file(path):
         return None
     records = _records(path)
     _, header = next(records, (1, []))
@@ -190,7 +189,7 @@ def _names(cell: str) -> tuple[str, ...] | None:
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    if not path.is_file():
+    if not is_file(path):
         raise TableError(f"{path}: this file of the DAF layout is missing")
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:

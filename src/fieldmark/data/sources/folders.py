@@ -41,7 +41,7 @@ def read_folder(root: Path, options: Options) -> Table:
         for key in keys
     )
     notes = (*walk.notes(), *_class_notes(groups, found))
-    table = Table(rows, FolderStore(walk.root), source=str(root), image_root=walk.root, notes=notes)
+    table = Table(rows, FolderStore(walk.root), source=str(root), notes=notes)
     return with_classes(table, options)
 
 

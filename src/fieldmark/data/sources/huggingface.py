@@ -20,7 +20,7 @@ from fieldmark.data.sources.huggingface_columns import (
 )
 from fieldmark.data.sources.labels import with_classes
 from fieldmark.data.sources.options import Options
-from fieldmark.data.sources.paths import ImagePaths
+from fieldmark.data.sources.paths import ImagePaths, is_file, is_folder
 from fieldmark.data.sources.rows import SPLIT_NAMES, UNSAFE, build_rows
 from fieldmark.data.stores import read_file
 from fieldmark.data.table import Table
@@ -66,7 +66,7 @@ def read_huggingface(name: str, options: Options) -> Table:
     source = f"hf:{name}"
     check_roles(options.columns)
     datasets = _import_datasets(source)
-    is_local = Path(name).is_dir()
+    is_local = is_folder(Path(name))
     loaded = _load_local(datasets, Path(name)) if is_local else _load_hub(datasets, name)
     splits, notes = _splits(datasets, loaded, source)
     columns = choose_hf_columns(datasets, splits, options, source)
@@ -89,7 +89,6 @@ def read_huggingface(name: str, options: Options) -> Table:
         rows,
         store,
         source=source,
-        image_root=root if is_local else None,
         notes=(*notes, *row_notes),
     )
     return with_classes(table, options, order)
@@ -106,7 +105,7 @@ def _import_datasets(source: str) -> Any:
 
 
 def _load_local(datasets: Any, path: Path) -> Any:
-    is_saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+    is_saved = any(is_file(path / name) for name in ("state.json", "dataset_dict.json"))
     load = datasets.load_from_disk if is_saved else datasets.load_dataset
     try:
         return load(str(path))

@@ -105,7 +105,7 @@ class ImagePaths:
         try:
             with os.scandir(path) as entries:
                 links = {entry.name: entry.is_symlink() for entry in entries}
-        except OSError:
+        except (OSError, ValueError):
             links = {}
         return _Folder(is_inside, links, frozenset(map(_folded, links)))
 
@@ -142,6 +142,30 @@ def _spellings(text: str) -> Iterator[str]:
 
 def _folded(name: str) -> str:
     return (name if name.isascii() else unicodedata.normalize("NFC", name)).casefold()
+
+
+def is_folder(path: Path) -> bool:
+    """Like `Path.is_dir`, but False for every path that the system cannot look at."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def list_folder(path: Path) -> list[Path]:
+    """Return what a folder holds; nothing if it cannot be looked into."""
+    try:
+        return list(path.iterdir())
+    except OSError:
+        return []
+
+
+def is_file(path: Path) -> bool:
+    """Like `Path.is_file`, but False for every path that the system cannot look at."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def is_within(path: str, root: str) -> bool:

@@ -11,7 +11,7 @@ from fieldmark.data.sources.jsonlines import read_jsonlines
 from fieldmark.data.sources.labels import with_classes
 from fieldmark.data.sources.options import Options
 from fieldmark.data.sources.parquet import read_parquet
-from fieldmark.data.sources.paths import ImagePaths
+from fieldmark.data.sources.paths import ImagePaths, is_file, is_folder, list_folder
 from fieldmark.data.sources.rows import Cells, build_rows
 from fieldmark.data.stores import FolderStore
 from fieldmark.data.table import Row, Table
@@ -32,7 +32,7 @@ def read_tabular(path: Path, options: Options) -> Table:
     images are read. Raises `TableError`, also if not one image exists, and `UnsafePathError`.
     """
     root = options.image_root or path.parent
-    if not root.is_dir():
+    if not is_folder(root):
         raise TableError(f"--image-root {root}: there is no such folder")
     cells = READERS[path.suffix.lower()](path, options)
     if not cells.image:
@@ -40,9 +40,7 @@ def read_tabular(path: Path, options: Options) -> Table:
     paths = ImagePaths(root, allow_outside=options.allow_outside)
     rows, notes = build_rows(cells, options, source=str(path), locate=paths.key)
     _check_some_exist(rows, paths, path)
-    table = Table(
-        rows, FolderStore(paths.root), source=str(path), image_root=paths.root, notes=notes
-    )
+    table = Table(rows, FolderStore(paths.root), source=str(path), notes=notes)
     return with_classes(table, options)
 
 
@@ -58,16 +56,9 @@ def _check_some_exist(rows: tuple[Row, ...], paths: ImagePaths, path: Path) -> N
 
 def _suggestion(root: Path, image: str) -> str:
     for ending in sorted(IMAGE_ENDINGS):
-        if _is_file(root / f"{image}{ending}"):
+        if is_file(root / f"{image}{ending}"):
             return f"There is '{image}{ending}': write the ending into the table."
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if _is_file(folder / image):
+    for folder in sorted(path for path in list_folder(root) if is_folder(path)):
+        if is_file(folder / image):
             return f"They seem to be in another folder: --image-root {folder}"
     return "--image-root names the folder that the image paths start from."
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False

@@ -117,7 +117,7 @@ def read_torchvision(name: str, options: Options) -> Table:
     rows, notes = build_rows(cells, options, source=source, locate=str)
     is_array = SETS[name].files is None
     store: ImageStore = ArrayStore(splits) if is_array else FolderStore(root)
-    table = Table(rows, store, source=source, image_root=root, notes=notes)
+    table = Table(rows, store, source=source, notes=notes)
     return with_classes(table, options, order=class_names)
 
 

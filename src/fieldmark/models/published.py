@@ -1,0 +1,115 @@
+"""Published weights: found in the cache, or fetched from where timm says they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlparse
+from urllib.request import urlopen
+
+import timm
+import torch
+from huggingface_hub import (
+    constants,
+    errors,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+)
+
+from fieldmark.errors import WeightsError
+from fieldmark.models.catalog import CATALOG
+
+REACH_SECONDS = 5.0
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_NETWORK_ERRORS = (errors.HTTPError, OSError)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A file of published weights on this machine.
+
+    `label_offset`: rows at the start of its classifier that stand for no class (background).
+    """
+
+    path: Path
+    source: str
+    label_offset: int = 0
+
+
+def fetch_weights(name: str) -> PublishedWeights:
+    """Return the weights published under a timm name, downloaded where they are not cached.
+
+    Without network it fails within seconds. Raises `WeightsError` that says how to get them.
+    """
+    config = None if name in CATALOG else timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise WeightsError(
+            f"model.pretrained: there are no published weights for '{name}'. Set "
+            "model.pretrained=false, or name a file of your own with model.weights=FILE."
+        )
+    label_offset = int(config.label_offset or 0)
+    if config.hf_hub_id:
+        repository, _, revision = config.hf_hub_id.partition("@")
+        files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
+        path = _find_cached(repository, files, revision or None)
+        if path is None:
+            path = _download_from_hub(name, repository, files, revision or None)
+        return PublishedWeights(path, f"{repository} (Hugging Face hub)", label_offset)
+    url = str(config.url)
+    return PublishedWeights(_download_from_url(name, url), url, label_offset)
+
+
+def _find_cached(repository: str, files: tuple[str, ...], revision: str | None) -> Path | None:
+    for file in files:
+        try:
+            return Path(hf_hub_download(repository, file, revision=revision, local_files_only=True))
+        except errors.EntryNotFoundError:
+            continue
+    return None
+
+
+def _download_from_hub(
+    name: str, repository: str, files: tuple[str, ...], revision: str | None
+) -> Path:
+    """Ask for the file once before downloading, because the hub's client retries for a minute."""
+    if constants.HF_HUB_OFFLINE:
+        raise WeightsError(_explain_absence(name, repository, "HF_HUB_OFFLINE is set"))
+    reason = "it has no weights file"
+    for file in files:
+        url = hf_hub_url(repository, file, revision=revision)
+        try:
+            get_hf_file_metadata(url, timeout=REACH_SECONDS)
+            return Path(hf_hub_download(repository, file, revision=revision))
+        except errors.EntryNotFoundError:
+            continue
+        except _NETWORK_ERRORS as error:
+            raise WeightsError(_explain_absence(name, repository, str(error))) from error
+    raise WeightsError(_explain_absence(name, repository, reason))
+
+
+def _download_from_url(name: str, url: str) -> Path:
+    """Keep the file where torch and timm look for it too."""
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
+    if path.is_file():
+        return path
+    if constants.HF_HUB_OFFLINE:
+        raise WeightsError(_explain_absence(name, url, "HF_HUB_OFFLINE is set"))
+    try:
+        with urlopen(url, timeout=REACH_SECONDS):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path))
+    except (URLError, OSError) as error:
+        raise WeightsError(_explain_absence(name, url, str(error))) from error
+    return path
+
+
+def _explain_absence(name: str, place: str, reason: str) -> str:
+    command = f"python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
+    first_line = reason.strip().split("\n")[0]
+    return (
+        f"model.pretrained: the weights of '{name}' are not on this machine and cannot be fetched "
+        f"from {place} ({first_line}). With a network, this fetches them: {command}. Or name a "
+        "file that you have: model.weights=FILE, model.pretrained=false."
+    )

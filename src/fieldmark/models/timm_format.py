@@ -1,0 +1,157 @@
+"""Between our state dicts and timm's: names, position embeddings, `config.json`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from timm.models import model_entrypoint
+from torch import Tensor
+
+from fieldmark.models.backbones import TimmBackbone
+from fieldmark.models.heads import LinearHead
+
+if TYPE_CHECKING:
+    from fieldmark.models.classifier import Classifier
+
+State = dict[str, Tensor]
+
+
+def to_timm_state(classifier: Classifier) -> State | None:
+    """Return the weights under timm's names, so that timm loads them strictly.
+
+    `timm.create_model(name, num_classes=K, img_size=...)` then gives the same logits. None where
+    timm has no such network: a backbone of our own, or a head other than one linear layer on
+    what timm's classifier reads.
+    """
+    backbone, head = classifier.backbone, classifier.head
+    if not isinstance(backbone, TimmBackbone) or type(head) is not LinearHead:
+        return None
+    names = backbone.classifiers.names
+    weight, bias = head.weight.detach(), head.bias.detach()
+    if backbone.classifiers.reads is None:
+        return None
+    if backbone.classifiers.reads == "prefix":  # timm averages one head per token
+        weights, biases = [2 * part for part in weight.chunk(2, dim=1)], [bias, bias]
+    elif backbone.classifiers.is_convolution:
+        weights, biases = [weight[:, :, None, None]], [bias]
+    else:
+        weights, biases = [weight], [bias]
+    state = {key: tensor.detach() for key, tensor in backbone.state_dict().items()}
+    for name, part, offset in zip(names, weights, biases, strict=True):
+        state |= {f"{name}.weight": part.clone(), f"{name}.bias": offset.clone()}
+    return state
+
+
+def from_timm_state(classifier: Classifier, state: Mapping[str, Tensor]) -> State:
+    """Return our names for what `to_timm_state` gave; the inverse, exact to the bit."""
+    backbone = classifier.backbone
+    if not isinstance(backbone, TimmBackbone):
+        raise TypeError(f"{type(backbone).__name__} has no names in timm")
+    body, head = split_timm_state(backbone, state)
+    return {f"backbone.{key}": tensor for key, tensor in body.items()} | {
+        f"head.{key}": tensor for key, tensor in head.items()
+    }
+
+
+def split_timm_state(backbone: TimmBackbone, state: Mapping[str, Tensor]) -> tuple[State, State]:
+    """Part a timm state dict into the backbone's and that of one linear head.
+
+    The second is empty where timm's classifier is absent or cannot be one linear layer.
+    """
+    classifiers = backbone.classifiers
+    keys = [f"{name}.{kind}" for name in classifiers.names for kind in ("weight", "bias")]
+    body = {key: tensor for key, tensor in state.items() if key not in keys}
+    if classifiers.reads is None or any(key not in state for key in keys):
+        return body, {}
+    weights = [state[f"{name}.weight"].flatten(1) for name in classifiers.names]
+    biases = [state[f"{name}.bias"] for name in classifiers.names]
+    if len({bias.shape for bias in biases}) > 1:
+        return body, {}
+    return body, {
+        "weight": torch.cat(weights, dim=1) / len(weights),
+        "bias": torch.stack(biases).mean(dim=0),
+    }
+
+
+def adapt_timm_state(backbone: TimmBackbone, state: State) -> State:
+    """Rename and resample a published checkpoint as timm does for this network.
+
+    Position embeddings and relative position tables are brought to the network's grid. A state
+    dict that the network's filter does not understand comes back as it is.
+    """
+    filter_state = _find_filter(backbone.name)
+    if filter_state is None:
+        return state
+    options = {}
+    if "adapt_layer_scale" in inspect.signature(filter_state).parameters:
+        options["adapt_layer_scale"] = True  # DeiT III names layer scale gamma_1, gamma_2
+    try:
+        adapted = filter_state(dict(state), backbone.net, **options)
+    # Filters trust their input: a foreign state dict makes them fail in any of these ways.
+    except (LookupError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError):
+        return state
+    return dict(adapted)
+
+
+def timm_config(classifier: Classifier, image_size: int) -> dict[str, Any]:
+    """Return `config.json` in the layout of timm and the Hugging Face hub.
+
+    Beside weights under timm's names, `timm.create_model("local-dir:FOLDER", pretrained=True)`
+    loads it. What came with published weights (tag, licence, origin, label offset) is left out:
+    these are other weights. `model_args` never has `num_classes`, which would make transformers
+    fail on a duplicate argument.
+    """
+    backbone = classifier.backbone
+    num_classes = int(classifier.head.num_classes)
+    statistics = backbone.statistics
+    config: dict[str, Any] = {
+        "num_classes": num_classes,
+        "num_features": backbone.width,
+        "pretrained_cfg": {
+            "num_classes": num_classes,
+            "input_size": [3, image_size, image_size],
+            "fixed_input_size": False,
+            "mean": list(statistics.mean),
+            "std": list(statistics.std),
+            "interpolation": backbone.interpolation,
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "pool_size": None,
+            "first_conv": None,
+            "classifier": None,
+        },
+    }
+    if not isinstance(backbone, TimmBackbone):
+        return {"architecture": type(backbone).__name__, **config}
+    own = backbone.pretrained_cfg
+    is_fixed = bool(own.get("fixed_input_size", False))
+    config["num_features"] = int(backbone.net.num_features)  # type: ignore[arg-type]
+    for key in ("first_conv", "classifier"):
+        config["pretrained_cfg"][key] = own.get(key)
+    config["pretrained_cfg"]["fixed_input_size"] = is_fixed
+    if backbone.takes_image_size and not is_fixed:
+        config["model_args"] = {"img_size": image_size}
+    return {"architecture": own["architecture"], **config}
+
+
+def _find_filter(name: str) -> Callable[..., Mapping[str, Tensor]] | None:
+    """Return the checkpoint filter of the module that defines this network."""
+    module = sys.modules[model_entrypoint(name.partition(".")[0]).__module__]
+    for filter_name in _FILTER_NAMES:
+        found = getattr(module, filter_name, None)
+        if callable(found):
+            return found  # type: ignore[no-any-return]
+    return None
+
+
+_FILTER_NAMES = (
+    "checkpoint_filter_fn",
+    "checkpoint_filter_fn_classifier",
+    "_filter_fn",
+    "pretrained_filter_fn",
+    "_filter_torchvision_pretrained",
+)
