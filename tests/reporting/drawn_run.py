@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 from dataclasses import replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fieldmark.runs.folder import RunFolder
 SPLITS = (*("train",) * 7, "val", "test", "test")
 
 
+@cache
 def draw_picture(hue: float, points: int, size: int = 64) -> bytes:
     """A star of a colour; PNG."""
     picture = Image.new("RGB", (size, size), "white")

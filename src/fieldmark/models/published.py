@@ -57,8 +57,8 @@ def fetch_weights(name: str) -> PublishedWeights:
         if path is None:
             path = _download_from_hub(name, repository, files, revision or None)
         return PublishedWeights(path, f"{repository} (Hugging Face hub)", label_offset)
-    url = str(config.url)
-    return PublishedWeights(_download_from_url(name, url), url, label_offset)
+    url, file = _name_file(config.url)
+    return PublishedWeights(_download_from_url(name, url, file), url, label_offset)
 
 
 def _find_cached(repository: str, files: tuple[str, ...], revision: str | None) -> Path | None:
@@ -89,9 +89,17 @@ def _download_from_hub(
     raise WeightsError(_explain_absence(name, repository, reason))
 
 
-def _download_from_url(name: str, url: str) -> Path:
+def _name_file(url: str | tuple[str, str] | None) -> tuple[str, str]:
+    """Return address and file name; timm gives the name where the address does not end in it."""
+    if isinstance(url, tuple):
+        return url
+    address = str(url)
+    return address, Path(urlparse(address).path).name
+
+
+def _download_from_url(name: str, url: str, file: str) -> Path:
     """Keep the file where torch and timm look for it too."""
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
+    path = Path(torch.hub.get_dir(), "checkpoints", file)
     if path.is_file():
         return path
     if constants.HF_HUB_OFFLINE:

@@ -74,8 +74,19 @@ def find_image_sizes(name: str, image_size: int) -> list[int]:
     return [size for size in found if size is not None]
 
 
+def render_timm_names() -> str:
+    """Write the list that is shipped with the package, for the installed version of timm."""
+    lines = [f"# timm {timm.__version__}: name, image size in px, published weights"]
+    for name in timm.list_models():
+        config = timm.get_pretrained_cfg(name)
+        if config is not None and config.classifier is not None:
+            lines.append(f"{name}\t{_default_size(name)}\t{', '.join(list_tags(name))}")
+    return "\n".join(lines) + "\n"
+
+
 def _default_size(name: str) -> int:
-    return int(timm.get_pretrained_cfg(name).input_size[-1])
+    config = timm.get_pretrained_cfg(name)
+    return 224 if config is None else int(config.input_size[-1])
 
 
 def _build(

@@ -56,12 +56,10 @@ class LoadReport:
             f"Resampled {name} from {source} to {here}." for name, source, here in self.resized
         ]
         if self.missing:
-            sentences.append(
-                f"Not in the file, so random: {_shorten(self.missing)} ({len(self.missing)})."
-            )
+            sentences.append(f"Not in the file, so random: {_shorten(self.missing)}.")
         if self.skipped:
             texts = [f"{name} ({reason})" for name, reason in self.skipped]
-            sentences.append(f"Not used: {_shorten(texts)} ({len(texts)}).")
+            sentences.append(f"Not used: {_shorten(texts)}.")
         kept = "The head came with them."
         sentences.append(kept if self.is_head_kept else f"The head is new: {self.head}.")
         return " ".join(sentences)
@@ -195,5 +193,5 @@ def _load_head(head: Head, found: State, label_offset: int) -> str:
 
 def _shorten(names: Sequence[str]) -> str:
     """Name the first few."""
-    more = ", ..." if len(names) > NUM_NAMED else ""
+    more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
     return ", ".join(names[:NUM_NAMED]) + more

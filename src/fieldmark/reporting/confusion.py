@@ -43,8 +43,8 @@ class Pair:
 class Confusion:
     """The matrix, row by row: class names in drawing order, images per row, non-empty cells.
 
-    Of more than `MAX_CLASSES` classes it holds those with most mistakes, so `num_classes` may be
-    larger than the number of names. `num_faint` cells were too faint and many to be drawn.
+    `num_classes` classes occur, as truth or as prediction; of more than `MAX_CLASSES`, those with
+    most mistakes are here. Of very many cells the `num_faint` faintest are not.
     """
 
     names: tuple[str, ...]
@@ -64,7 +64,8 @@ def build_confusion(material: Material) -> Confusion | None:
     matrix = count_confusions(predictions)
     if not matrix.any():
         return None
-    chosen = _choose_classes(matrix)
+    occurring = np.flatnonzero(matrix.any(axis=0) | matrix.any(axis=1))
+    chosen = _most_mistaken(matrix, occurring)
     part = matrix[np.ix_(chosen, chosen)]
     # Shares are of all images of a class, also those taken for classes that are not drawn.
     support = matrix.sum(axis=1)[chosen]
@@ -77,7 +78,7 @@ def build_confusion(material: Material) -> Confusion | None:
         support=tuple(int(support[place]) for place in order),
         cells=cells,
         pairs=_worst_pairs(matrix, predictions.class_names),
-        num_classes=len(matrix),
+        num_classes=len(occurring),
         num_faint=num_faint,
         is_clustered=clustered,
     )
@@ -113,13 +114,11 @@ def order_by_confusion(share: NDArray[np.float64]) -> NDArray[np.int64]:
     return order
 
 
-def _choose_classes(matrix: Counts) -> NDArray[np.int64]:
-    """All classes, or those with most mistakes from and to them, in index order."""
-    if len(matrix) <= MAX_CLASSES:
-        return np.arange(len(matrix))
+def _most_mistaken(matrix: Counts, occurring: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The `MAX_CLASSES` of `occurring` with most mistakes from and to them, in index order."""
     wrong = matrix - np.diag(matrix.diagonal())
-    mistakes = wrong.sum(axis=0) + wrong.sum(axis=1)
-    return np.sort(np.argsort(-mistakes, kind="stable")[:MAX_CLASSES])
+    mistakes = (wrong.sum(axis=0) + wrong.sum(axis=1))[occurring]
+    return np.sort(occurring[np.argsort(-mistakes, kind="stable")[:MAX_CLASSES]])
 
 
 def _list_cells(counts: Counts, share: NDArray[np.float64]) -> tuple[tuple[Cell, ...], int]:

@@ -18,21 +18,19 @@ from fieldmark.reporting.scores import Score
 
 
 def draw_interval(score: Score) -> Markup:
-    """The value as a dot on its axis, the interval as a bar, the reference as a tick."""
+    """The value as a tick on its axis, the interval as a bar, the reference as a ring."""
     left, right = (100 * min(max(v, 0.0), score.axis_end) / score.axis_end for v in score.interval)
-    dot = 100 * min(max(score.value, 0.0), score.axis_end) / score.axis_end
+    place = 100 * min(max(score.value, 0.0), score.axis_end) / score.axis_end
     reference = Markup()
     if score.reference is not None:
-        place = 100 * score.reference.value / score.axis_end
-        reference = Markup(
-            '<line class="reference" x1="{0:.2f}%" x2="{0:.2f}%" y1="1" y2="17"/>'
-        ).format(place)
+        guess = 100 * score.reference.value / score.axis_end
+        reference = Markup('<circle class="reference" cx="{:.2f}%" cy="9" r="4"/>').format(guess)
     return Markup(
         '<svg class="interval" width="100%" height="18" aria-hidden="true">'
         '<line class="axis" x1="0" x2="100%" y1="9" y2="9"/>{reference}'
-        '<rect class="range" x="{left:.2f}%" width="{width:.2f}%" y="5" height="8" rx="4"/>'
-        '<circle class="dot" cx="{dot:.2f}%" cy="9" r="4.5"/></svg>'
-    ).format(reference=reference, left=left, width=max(right - left, 0.5), dot=dot)
+        '<rect class="range" x="{left:.2f}%" width="{width:.2f}%" y="5" height="8" rx="1.5"/>'
+        '<line class="value-mark" x1="{place:.2f}%" x2="{place:.2f}%" y1="1" y2="17"/></svg>'
+    ).format(reference=reference, left=left, width=max(right - left, 0.5), place=place)
 
 
 def draw_class_size(entry: ClassSize, largest: int) -> Markup:

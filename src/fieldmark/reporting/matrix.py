@@ -28,7 +28,7 @@ def draw_matrix(confusion: Confusion) -> Markup:
     return Markup(
         '<svg class="matrix" viewBox="0 0 {size} {size}" width="{size}" height="{size}" '
         'role="img" aria-label="{label}" style="font-size:{font:.1f}px">'
-        '{names}<g transform="translate({margin} {margin})">'
+        '<g class="names">{names}</g><g transform="translate({margin} {margin})">'
         '<rect class="frame" x="-1" y="-1" width="{inner}" height="{inner}"/>{cells}</g></svg>'
     ).format(
         size=size,
@@ -52,7 +52,11 @@ def cell_side(num_classes: int) -> int:
 
 
 def _draw_names(names: tuple[str, ...], side: int, margin: int) -> Markup:
-    parts = []
+    corner = Markup(
+        '<text class="axis" x="{x}" y="{upper:.1f}" text-anchor="end">taken for →</text>'
+        '<text class="axis" x="{x}" y="{lower:.1f}" text-anchor="end">true ↓</text>'
+    ).format(x=margin - 7, upper=margin - 0.6 * side - 10, lower=margin - 8)
+    parts = [corner]
     for place, name in enumerate(names):
         middle = margin + (place + 0.5) * side
         short = shorten(name, MAX_NAME)

@@ -28,7 +28,7 @@ def say_count(value: int) -> str:
 
 def say_duration(seconds: float) -> str:
     """4.2 -> '4.2 s', 340 -> '5 min 40 s', 7300 -> '2 h 2 min'."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -23,7 +23,6 @@ from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.models.classifier import Classifier, build_classifier
 from fieldmark.models.probabilities import num_outputs
 from fieldmark.recipes import Recipe
-from fieldmark.recipes.schema import Statistics
 from fieldmark.runs.best import Identity, save_best
 from fieldmark.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fieldmark.runs.folder import RunFolder
@@ -154,7 +153,7 @@ class _Session:
         backbone = classifier.backbone
         record = build_transform_record(
             recipe.data,
-            model_statistics=Statistics(mean=backbone.mean, std=backbone.std),
+            model_statistics=backbone.statistics,
             dataset_statistics=lambda: measure_statistics(
                 (decode_image(split.store.read(row.image)) for row in split.select("train").rows),
                 recipe.data,

@@ -131,7 +131,7 @@ def _paint_figure(
 ) -> None:
     """Paint from the farthest to the nearest."""
     hair = comb(character, rng)
-    hair_tones = Tones.of(_vary(HAIR_COLOURS[character.hair], rng, spread=9.0))
+    hair_tones = Tones.of(_vary(HAIR_COLOURS[character.hair], rng))
     skin = Tones(
         scene.skin,
         dark=mix(scene.skin, (206, 120, 122), 0.42),

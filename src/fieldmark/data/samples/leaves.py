@@ -158,7 +158,7 @@ def _stick_label(picture: Picture, rng: np.random.Generator) -> None:
     slip[:] = (248, 246, 238)
     for line in range(4, height - 3, 4):
         length = int(width * rng.uniform(0.4, 0.85))
-        ink = rng.uniform(0.35, 0.9, (length, 1)).astype(np.float32)
+        ink = rng.uniform(0.5, 1.0, (length, 1)).astype(np.float32)
         slip[line, 3 : 3 + length] *= ink
 
 

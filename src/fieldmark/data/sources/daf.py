@@ -32,7 +32,9 @@ from fieldmark.data.table import SPLITS, Row, Table
 from fieldmark.errors import TableError, hint
 
 NOT_TWO = FaultKind("not 'class id, path'", "Each line holds a number, a comma and a path.")
-NOT_A_CLASS = FaultKind("not 'class id, class name'", "Each line holds a new number and a name.")
+NOT_A_CLASS = FaultKind(
+    "not 'class id, class name'", "Each line holds a number and a name of its own."
+)
 NO_SUCH_CLASS = FaultKind("a class id without a name", "Add it to classid_classname.csv.")
 NOT_A_LIST = FaultKind(
     "tags that are not a Python list of texts", "A cell is like ['long_hair', 'smile']."
@@ -117,13 +119,15 @@ def _layout(text: str) -> tuple[Path, _Layout]:
 def _read_class_names(path: Path) -> dict[str, str]:
     """Return class id -> name, in the order of the ids."""
     names: dict[str, str] = {}
+    taken: set[str] = set()
     faults = Faults(str(path), "line")
     for line, record in _records(path):
         class_id = _class_id(record[0])
         name = clean_name(",".join(record[1:]))
-        if not class_id or not name or class_id in names or name in names.values():
+        if not class_id or not name or class_id in names or name in taken:
             faults.add(NOT_A_CLASS, line)
-        names[class_id] = name
+        names.setdefault(class_id, name)
+        taken.add(name)
     faults.raise_all()
     return dict(sorted(names.items(), key=lambda item: int(item[0])))
 

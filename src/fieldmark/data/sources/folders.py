@@ -175,7 +175,8 @@ class _Walk:
                 continue
             if reason == _OTHER_ENDING:
                 endings = Counter(_ending(key) or "none" for key in keys)
-                told = ", ".join(f"{ending} {number:,}" for ending, number in endings.most_common())
+                ordered = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+                told = ", ".join(f"{ending} {number:,}" for ending, number in ordered)
             else:
                 told = quoted(sorted(key.encode("utf-8", "replace").decode() for key in keys))
             notes.append(f"{reason}, left out: {len(keys):,} ({told}).")
@@ -226,6 +227,9 @@ class _Walk:
             mode = Path(target).stat().st_mode
         except OSError:
             self.leave_out("Links that lead nowhere", [key])
+            return ""
+        if stat.S_ISDIR(mode) and is_within(os.path.realpath(Path(entry.path).parent), target):
+            self.leave_out("Links to folders that are read under another name", [key])
             return ""
         kind = "link" if stat.S_ISDIR(mode) else self._kind_of_file(key, stat.S_ISREG(mode))
         if kind and not self.allow_outside and not is_within(target, str(self.root)):

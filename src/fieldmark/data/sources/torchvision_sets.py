@@ -20,7 +20,7 @@ from fieldmark.data.sources.options import Options
 from fieldmark.data.sources.rows import Cells, build_rows
 from fieldmark.data.stores import FolderStore, ImageStore
 from fieldmark.data.table import Table
-from fieldmark.errors import TableError, UnreadableImageError, hint
+from fieldmark.errors import TableError, UnreadableImageError, nearest
 
 _Arguments = Mapping[str, Any]
 _FLAG: Mapping[str, _Arguments] = {"train": {"train": True}, "test": {"train": False}}
@@ -95,8 +95,7 @@ def read_torchvision(name: str, options: Options) -> Table:
     """
     if name not in SETS:
         raise TableError(
-            f"torchvision:{name}: no such dataset here; there are {', '.join(SETS)}."
-            f"{hint(name, SETS)}"
+            f"torchvision:{name}: no such dataset here; there are {', '.join(SETS)}.{_hint(name)}"
         )
     root = (options.image_root or Path("data")).resolve()
     splits = {split: _open(name, split, root) for split in SETS[name].splits}
@@ -119,6 +118,12 @@ def read_torchvision(name: str, options: Options) -> Table:
     store: ImageStore = ArrayStore(splits) if is_array else FolderStore(root)
     table = Table(rows, store, source=source, notes=notes)
     return with_classes(table, options, order=class_names)
+
+
+def _hint(name: str) -> str:
+    by_lowered = {other.lower(): other for other in SETS}
+    close = nearest(name.lower(), by_lowered)
+    return f" Did you mean '{by_lowered[close[0]]}'?" if close else ""
 
 
 def _open(name: str, split: str, root: Path) -> Any:
