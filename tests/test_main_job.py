@@ -19,6 +19,10 @@ SMALL = [
 ]
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 def call(*words: object, capsys: pytest.CaptureFixture[str]) -> dict:
     """Run a command with --json; stdout must be one JSON object and nothing else."""
     main([*map(str, words), "--json", "--quiet"])
@@ -62,7 +66,7 @@ def test_run_folder_holds_everything(run_path: Path) -> None:
     ):
         assert (run_path / name).is_file(), name
     assert not list(run_path.rglob("*.part"))
-    rows = list(csv.DictReader((run_path / "split.csv").open()))
+    rows = read_rows(run_path / "split.csv")
     assert set(rows[0]) == {"image", "label", "split", "content_hash"}
     assert {row["split"] for row in rows} == {"train", "val", "test"}
 
@@ -140,10 +144,10 @@ def test_predict_writes_a_submission(
     run_path: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = leaves.parent / "unlabelled.csv"
-    images = [row["image"] for row in csv.DictReader(leaves.open())][:5]
+    images = [row["image"] for row in read_rows(leaves)][:5]
     table.write_text("image\n" + "\n".join(images) + "\n")
     call("predict", run_path, table, "--out", tmp_path / "a.csv", "--top", 2, capsys=capsys)
-    rows = list(csv.reader((tmp_path / "a.csv").open()))
+    rows = list(csv.reader((tmp_path / "a.csv").read_text().splitlines()))
     assert rows[0] == ["image", "label", "p1", "p2"]
     assert [row[0] for row in rows[1:]] == images
     call("predict", run_path, table, "--out", tmp_path / "b.csv", "--top", 0, capsys=capsys)
@@ -181,7 +185,7 @@ def test_changed_images_are_refused(
     shutil.copytree(leaves.parent, copy)
     out = tmp_path / "run"
     call("train", copy / "table.csv", "--out", out, *SMALL, "optim.epochs=0", capsys=capsys)
-    rows = list(csv.DictReader((out / "split.csv").open()))
+    rows = read_rows(out / "split.csv")
     one, other = (row["image"] for row in [r for r in rows if r["split"] == "test"][:2])
     shutil.copy(copy / one, copy / other)
     told = refuse("evaluate", out, capsys=capsys)
@@ -196,7 +200,7 @@ def test_bad_images_are_listed_and_left_out(
     (copy / "images" / "0003.png").write_bytes(b"not an image")
     words = [*SMALL, "optim.epochs=0"]
     call("train", copy / "table.csv", "--out", tmp_path / "run", *words, capsys=capsys)
-    left_out = list(csv.DictReader((tmp_path / "run" / "left_out.csv").open()))
+    left_out = read_rows(tmp_path / "run" / "left_out.csv")
     assert [row["image"] for row in left_out] == ["images/0003.png"]
     assert "unreadable" in left_out[0]["reason"]
     told = refuse(
@@ -210,7 +214,7 @@ def test_other_tasks_run_end_to_end(
     task: str, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = leaves.parent / f"{task}.csv"
-    rows = list(csv.DictReader(leaves.open()))
+    rows = read_rows(leaves)
     names = sorted({row["label"] for row in rows})
     if task == "binary":
         labels = ["first" if row["label"] in names[:2] else "second" for row in rows]
@@ -230,7 +234,7 @@ def test_other_tasks_run_end_to_end(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["train", "sample:leafs"], "sample:leaves"),
+        (["train", "sample:leafs"], "Did you mean 'leaves'"),
         (["train", "no/such/folder"], "no/such/folder"),
         (["train"], "DATA is missing"),
         (["train", "sample:leaves", "--recipe", "quik"], "Did you mean 'quick'"),

@@ -10,12 +10,12 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fieldmark import __version__
 from fieldmark.data.table import Table
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.reporting.classes import build_classes
@@ -74,7 +74,7 @@ def render_report(folder: RunFolder, table: Table | None, predictions: Predictio
         style=Markup(environment.get_template("report.css").render()),
         script=Markup(script),
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        version=__version__,
+        version=version("fieldmark"),
     )
     return as_text(page)
 

@@ -169,6 +169,13 @@ def test_hub_that_cannot_be_reached_is_told_at_once(monkeypatch: pytest.MonkeyPa
         read_table("hf:owner/name")
 
 
+def test_hub_is_asked_once_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    with pytest.raises(TableError, match="cannot be reached"):
+        read_table("hf:owner/name")
+
+
 def test_name_that_cannot_be_on_the_hub_is_explained() -> None:
     with pytest.raises(TableError, match="named owner/name"):
         read_table("hf:../no/such/folder")

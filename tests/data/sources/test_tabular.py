@@ -56,7 +56,7 @@ def test_all_faults_are_told_at_once(write_table) -> None:
     assert "no label: 7 rows, at line 2, line 7, line 8, line 9, line 10 and 2 more" in told
     assert "no image: 1 row, at line 3" in told
     assert "line 4 ('trian' Did you mean 'train')" in told
-    assert "one image with two labels: 1 row, at line 6 (c.jpg: 'y', in line 5 'x')" in told
+    assert "one image with two labels: 1 row, at line 6 ('c.jpg': 'y', in line 5 'x')" in told
     assert "no split, while other rows have one: 2 rows" in told
 
 
@@ -65,6 +65,11 @@ def test_unsafe_paths_are_refused_with_all_other_faults(write_table) -> None:
     with pytest.raises(UnsafePathError, match="2 rows") as caught:
         read_table(path)
     assert "line 2" in str(caught.value) and "no label: 1 row" in str(caught.value)
+
+
+def test_values_in_errors_are_short_and_harmless_for_a_terminal(write_table) -> None:
+    told = error_of(write_table("image,label,split\na.jpg,x,\x1b[31m" + "long" * 99 + "\n"))
+    assert "'\\x1b[31mlong" in told and "\x1b" not in told and len(told) < 400
 
 
 def test_repeated_rows_are_kept_once_with_a_note(write_table) -> None:

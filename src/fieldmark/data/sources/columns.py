@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fieldmark.data.sources.faults import quoted, shorten
+from fieldmark.data.sources.faults import quoted
 from fieldmark.errors import TableError, hint, nearest
 
 ROLES = ("image", "label", "tags", "split", "group")
@@ -38,7 +38,7 @@ def choose_columns(
         elif role in columns or role in needed:
             faults.append(_missing(role, name, names))
     if faults:
-        existing = shorten((f"'{name}'" for name in names), num_shown=20) or "none"
+        existing = quoted(names, num_shown=20) or "none"
         raise TableError(f"{source}: {'; '.join(faults)}. Its columns: {existing}.")
     return chosen
 

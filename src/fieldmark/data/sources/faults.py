@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fieldmark.errors import TableError, UnsafePathError
 
 NUM_SHOWN = 5
+MAX_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -61,4 +62,9 @@ def shorten(names: Iterable[str], num_shown: int = NUM_SHOWN) -> str:
 
 def quoted(names: Iterable[str], num_shown: int = NUM_SHOWN) -> str:
     """Like `shorten`, with every name in quotes."""
-    return shorten((f"'{name}'" for name in names), num_shown)
+    return shorten(map(show, names), num_shown)
+
+
+def show(text: str) -> str:
+    """Return a text of the user's in quotes: cut if long, and harmless for a terminal."""
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}...")

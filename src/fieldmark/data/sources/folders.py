@@ -178,7 +178,7 @@ class _Walk:
                 ordered = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
                 told = ", ".join(f"{ending} {number:,}" for ending, number in ordered)
             else:
-                told = quoted(sorted(key.encode("utf-8", "replace").decode() for key in keys))
+                told = quoted(sorted(keys))
             notes.append(f"{reason}, left out: {len(keys):,} ({told}).")
         return notes
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldmark.data.sources.columns import check_roles
-from fieldmark.data.sources.faults import Faults, quoted
+from fieldmark.data.sources.faults import Faults, quoted, show
 from fieldmark.data.sources.huggingface_columns import (
     choose_hf_columns,
     read_cells,
@@ -215,6 +215,6 @@ def _check_paths(images: Mapping[str, Any], column: str, root: Path, source: str
                     try:
                         paths.key(text)
                     except UnsafePathError as error:
-                        faults.add(UNSAFE, first + place, f"'{text}' {error}")
+                        faults.add(UNSAFE, first + place, f"{show(text)} {error}")
             first += len(is_path)
     faults.raise_all()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from fieldmark.data.sources.faults import count, quoted
+from fieldmark.data.sources.faults import count, quoted, show
 from fieldmark.data.sources.options import Options
 from fieldmark.data.sources.paths import INVISIBLE
 from fieldmark.data.table import Table
@@ -74,7 +74,7 @@ def _check_number(names: Sequence[str], task: Task, source: str) -> None:
         raise TableError(f"{source}: no image has a label. A classifier needs at least 2 classes.")
     if len(names) == 1:
         raise TableError(
-            f"{source}: every labelled image has the label '{names[0]}'. "
+            f"{source}: every labelled image has the label {show(names[0])}. "
             "A classifier needs images of at least 2 classes."
         )
     if task == "binary" and len(names) != 2:

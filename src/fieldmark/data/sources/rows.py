@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from fieldmark.data.sources.faults import FaultKind, Faults, count
+from fieldmark.data.sources.faults import FaultKind, Faults, count, show
 from fieldmark.data.sources.labels import clean_name, clean_names, merged_note, split_names
 from fieldmark.data.sources.options import Options
 from fieldmark.data.sources.paths import INVISIBLE
@@ -107,7 +107,7 @@ def _read_images(cells: Cells, locate: Callable[[str], str], faults: Faults) -> 
             try:
                 image = locate(text)
             except UnsafePathError as error:
-                faults.add(UNSAFE, place, f"'{text}' {error}")
+                faults.add(UNSAFE, place, f"{show(text)} {error}")
         images.append(image)
     return images
 
@@ -174,7 +174,7 @@ def _read_splits(cells: Cells, faults: Faults) -> list[str | None] | None:
         if not text:
             faults.add(NO_SPLIT, place)
         elif split is None:
-            faults.add(UNKNOWN_SPLIT, place, f"'{text}'{hint(text, SPLIT_NAMES).rstrip('?')}")
+            faults.add(UNKNOWN_SPLIT, place, f"{show(text)}{hint(text, SPLIT_NAMES).rstrip('?')}")
         splits.append(split)
     return splits
 
@@ -227,7 +227,8 @@ def _report_contradictions(
         (TWO_GROUPS, first.group, row.group),
     ):
         if before != now and not (kind is TWO_LABELS and task == "multilabel"):
-            told = f"{row.image}: '{now or ''}', in {faults.unit} {places[0]} '{before or ''}'"
+            earlier = f"in {faults.unit} {places[0]} {show(before or '')}"
+            told = f"{show(row.image)}: {show(now or '')}, {earlier}"
             faults.add(kind, places[1], told)
 
 

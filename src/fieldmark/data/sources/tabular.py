@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fieldmark.data.sources.delimited import read_delimited
+from fieldmark.data.sources.faults import show
 from fieldmark.data.sources.folders import IMAGE_ENDINGS
 from fieldmark.data.sources.jsonlines import read_jsonlines
 from fieldmark.data.sources.labels import with_classes
@@ -49,7 +50,7 @@ def _check_some_exist(rows: tuple[Row, ...], paths: ImagePaths, path: Path) -> N
         return
     first = rows[0].image
     raise TableError(
-        f"{path}: none of its {len(rows):,} images exists. Looked for '{first}' and the others "
+        f"{path}: none of its {len(rows):,} images exists. Looked for {show(first)} and the others "
         f"in {paths.root}. {_suggestion(paths.root, first)}"
     )
 
