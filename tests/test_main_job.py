@@ -274,6 +274,7 @@ def test_bad_models_are_told(
 ) -> None:
     words = [*SMALL, setting, "data.image_size=50", "--out", tmp_path / "run"]
     assert told in refuse("train", leaves, *words, capsys=capsys)
+    assert not (tmp_path / "run").exists(), "the corrected command must be free to use the name"
 
 
 def test_weights_with_code_are_refused_and_do_not_run(

@@ -200,8 +200,14 @@ def _resolve_source(recipe: Recipe, data: Table | str | Path | None) -> Recipe:
 
 
 def _absolute(source: str | Path) -> str:
-    path = Path(source)
-    return str(path.absolute()) if path.exists() else str(source)
+    """The source with its path made absolute, also behind `hf:` or `daf:`."""
+    if Path(source).exists():
+        return str(Path(source).absolute())
+    form, separator, rest = str(source).partition(":")
+    place, tail_separator, tail = rest.partition(":")
+    if separator and Path(place).is_dir():
+        return f"{form}:{Path(place).absolute()}{tail_separator}{tail}"
+    return str(source)
 
 
 def _read_source(recipe: Recipe) -> Table:

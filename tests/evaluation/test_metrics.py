@@ -86,7 +86,8 @@ def test_calibration_error_of_a_known_case() -> None:
 
 
 def test_binary_takes_the_second_class_as_positive() -> None:
-    predictions = predict([("c0",), ("c1",), ("c1",)], torch.tensor([[-2.0], [3.0], [-1.0]]), "binary")
+    labels = [("c0",), ("c1",), ("c1",)]
+    predictions = predict(labels, torch.tensor([[-2.0], [3.0], [-1.0]]), "binary")
     assert [p[0] for p in predictions.predicted] == [0, 1, 0]
     assert compute_metrics(predictions)["accuracy"] == pytest.approx(2 / 3)
     expected = np.log1p(np.exp([-2.0, -3.0, 1.0])).mean()

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
-from drawn_run import draw_table, invent_predictions, predict_test, save_run
 
 from fieldmark.reporting import confusion
 from fieldmark.reporting.confusion import build_confusion, count_confusions, order_by_confusion
 from fieldmark.reporting.material import gather
 
 
-def test_counts_are_those_of_scikit_learn() -> None:
+def test_counts_are_those_of_scikit_learn(drawn: SimpleNamespace) -> None:
     from sklearn.metrics import confusion_matrix
 
-    predictions = invent_predictions(draw_table([f"c{i}" for i in range(7)], 40), skill=2.0)
+    predictions = drawn.invent_predictions(
+        drawn.draw_table([f"c{i}" for i in range(7)], 40), skill=2.0
+    )
     true = [targets[0] for targets in predictions.targets]
     guess = [chosen[0] for chosen in predictions.predicted]
     expected = confusion_matrix(true, guess, labels=range(7))
@@ -30,10 +32,10 @@ def test_classes_taken_for_each_other_become_neighbours() -> None:
     assert sorted(order) == list(range(8))
 
 
-def test_shares_are_of_the_true_class(tmp_path) -> None:
-    table = draw_table(["a", "b", "c"], 60)
-    folder = save_run(tmp_path / "run", table)
-    found = build_confusion(gather(folder, None, predict_test(folder, table, skill=1.5)))
+def test_shares_are_of_the_true_class(drawn: SimpleNamespace, tmp_path) -> None:
+    table = drawn.draw_table(["a", "b", "c"], 60)
+    folder = drawn.save_run(tmp_path / "run", table)
+    found = build_confusion(gather(folder, None, drawn.predict_test(folder, table, skill=1.5)))
     assert found is not None and found.num_faint == 0
     for row, support in enumerate(found.support):
         cells = [cell for cell in found.cells if cell.row == row]
@@ -43,21 +45,25 @@ def test_shares_are_of_the_true_class(tmp_path) -> None:
     assert worst.count == max(cell.count for cell in found.cells if cell.row != cell.column)
 
 
-def test_of_too_many_classes_those_with_most_mistakes_are_drawn(tmp_path, monkeypatch) -> None:
+def test_of_too_many_classes_those_with_most_mistakes_are_drawn(
+    drawn: SimpleNamespace, tmp_path, monkeypatch
+) -> None:
     monkeypatch.setattr(confusion, "MAX_CLASSES", 4)
     monkeypatch.setattr(confusion, "MAX_CELLS", 6)
-    table = draw_table([f"c{i}" for i in range(9)], 60)
-    folder = save_run(tmp_path / "run", table)
-    found = build_confusion(gather(folder, None, predict_test(folder, table, skill=1.5)))
+    table = drawn.draw_table([f"c{i}" for i in range(9)], 60)
+    folder = drawn.save_run(tmp_path / "run", table)
+    found = build_confusion(gather(folder, None, drawn.predict_test(folder, table, skill=1.5)))
     assert found is not None
     assert len(found.names) == 4 and found.num_classes == 9
     assert len(found.cells) == 6 and found.num_faint > 0
 
 
-def test_perfect_predictions_keep_the_order_of_the_classes(tmp_path) -> None:
-    table = draw_table(["c", "a", "b"], 40)
-    folder = save_run(tmp_path / "run", table)
-    predictions = predict_test(folder, table)
+def test_perfect_predictions_keep_the_order_of_the_classes(
+    drawn: SimpleNamespace, tmp_path
+) -> None:
+    table = drawn.draw_table(["c", "a", "b"], 40)
+    folder = drawn.save_run(tmp_path / "run", table)
+    predictions = drawn.predict_test(folder, table)
     perfect = replace(predictions, predicted=predictions.targets)
     found = build_confusion(gather(folder, None, perfect))
     assert found is not None

@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from drawn_run import draw_table, invent_epochs, invent_predictions, predict_test, save_run
 
 from fieldmark.data.stores import MemoryStore
 from fieldmark.data.table import Table
@@ -58,18 +58,20 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
-    return draw_table(NAMES, 60)
+def table(drawn: SimpleNamespace) -> Table:
+    return drawn.draw_table(NAMES, 60)
 
 
 @pytest.fixture(scope="module")
-def folder(table: Table, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return save_run(tmp_path_factory.mktemp("runs") / "seven leaves", table)
+def folder(
+    drawn: SimpleNamespace, table: Table, tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
+    return drawn.save_run(tmp_path_factory.mktemp("runs") / "seven leaves", table)
 
 
 @pytest.fixture(scope="module")
-def html(folder: RunFolder, table: Table) -> str:
-    return render_report(folder, table, predict_test(folder, table, skill=3.0))
+def html(drawn: SimpleNamespace, folder: RunFolder, table: Table) -> str:
+    return render_report(folder, table, drawn.predict_test(folder, table, skill=3.0))
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +92,9 @@ def test_title_and_command_are_those_of_the_run(page: Page) -> None:
 
 
 def test_headline_scores_are_those_of_the_metrics(
-    page: Page, folder: RunFolder, table: Table
+    drawn: SimpleNamespace, page: Page, folder: RunFolder, table: Table
 ) -> None:
-    metrics = compute_metrics(predict_test(folder, table, skill=3.0))
+    metrics = compute_metrics(drawn.predict_test(folder, table, skill=3.0))
     assert f"{100 * metrics['accuracy']:.1f} %" in page.text
     for name in ("macro_f1", "kappa", "nll"):
         assert f" {metrics[name]:.3f} " in page.text, name
@@ -144,8 +146,8 @@ def test_every_class_has_an_example_and_its_counts(page: Page, table: Table) -> 
     assert f"{counts['maple']} train" in re.sub(r" +", " ", page.text)
 
 
-def test_a_file_on_two_sides_is_told(table: Table, tmp_path: Path) -> None:
-    folder = save_run(tmp_path / "run", table)
+def test_a_file_on_two_sides_is_told(drawn: SimpleNamespace, table: Table, tmp_path: Path) -> None:
+    folder = drawn.save_run(tmp_path / "run", table)
     hashes = {row.image: f"{place}" for place, row in enumerate(table.rows)}
     one = table.select("train").rows[0].image
     other = table.select("test").rows[0].image
@@ -170,8 +172,10 @@ def test_kept_epoch_is_marked(page: Page, folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("num_epochs", [1, 2, 100, 1000])
-def test_curves_of_any_length_are_drawn(num_epochs: int, table: Table, tmp_path: Path) -> None:
-    folder = save_run(tmp_path / "run", table, num_epochs=num_epochs)
+def test_curves_of_any_length_are_drawn(
+    drawn: SimpleNamespace, num_epochs: int, table: Table, tmp_path: Path
+) -> None:
+    folder = drawn.save_run(tmp_path / "run", table, num_epochs=num_epochs)
     page = Page(render_report(folder, None, None))
     charts = [found for tag, found in page.tags if tag == "svg" and found["class"] == "chart"]
     assert len(charts) == 2
@@ -179,19 +183,50 @@ def test_curves_of_any_length_are_drawn(num_epochs: int, table: Table, tmp_path:
     assert places and all(0 <= y <= 280 for y in places)
 
 
-def test_epoch_zero_without_a_train_loss_is_drawn(table: Table, tmp_path: Path) -> None:
-    folder = save_run(tmp_path / "run", table)
+def test_epoch_zero_without_a_train_loss_is_drawn(
+    drawn: SimpleNamespace, table: Table, tmp_path: Path
+) -> None:
+    folder = drawn.save_run(tmp_path / "run", table)
     folder.save_metrics([{"epoch": 0, "val_nll": 1.0, "val_accuracy": 0.5, "val_macro_f1": 0.4}])
     assert "nothing was trained" in Page(render_report(folder, None, None)).text
 
 
-def test_run_without_a_val_split_shows_the_train_loss(table: Table, tmp_path: Path) -> None:
-    folder = save_run(tmp_path / "run", table)
+def test_run_without_a_val_split_shows_the_train_loss(
+    drawn: SimpleNamespace, table: Table, tmp_path: Path
+) -> None:
+    folder = drawn.save_run(tmp_path / "run", table)
     kept = ("epoch", "train_loss")
-    folder.save_metrics([{key: line[key] for key in kept} for line in invent_epochs(5)])
+    folder.save_metrics([{key: line[key] for key in kept} for line in drawn.invent_epochs(5)])
     page = Page(render_report(folder, None, None))
     assert page.values("svg", "class").count("chart") == 1
     assert "There was no val split to choose by" in page.text
+
+
+def test_run_that_learned_nothing_is_drawn(
+    drawn: SimpleNamespace, table: Table, tmp_path: Path
+) -> None:
+    folder = drawn.save_run(tmp_path / "run", table)
+    nothing = {"train_loss": 2.0, "val_nll": 2.0, "val_accuracy": 0.0, "val_macro_f1": 0.0}
+    folder.save_metrics([{"epoch": epoch, **nothing} for epoch in (1, 2, 3)])
+    assert Page(render_report(folder, None, None)).values("svg", "class").count("chart") == 2
+
+
+def test_unreadable_images_are_counted_apart(
+    drawn: SimpleNamespace, folder: RunFolder, table: Table
+) -> None:
+    predictions = drawn.predict_test(folder, table, skill=3.0)
+    loss = predictions.loss.copy()
+    loss[0] = float("nan")
+    broken = replace(
+        predictions,
+        loss=loss,
+        predicted=((), *predictions.predicted[1:]),
+        errors={predictions.images[0]: "truncated"},
+    )
+    text = Page(render_report(folder, table, broken)).text
+    assert f"Of {len(predictions) - 1} test images" in text
+    assert "1 more could not be read" in text
+    assert f"of {len(predictions) - 1} images are named wrongly" in text
 
 
 def test_missing_predictions_are_told_and_the_rest_is_shown(
@@ -202,8 +237,10 @@ def test_missing_predictions_are_told_and_the_rest_is_shown(
     assert "No predictions are stored for this run" in page.text
 
 
-def test_missing_pictures_are_told_and_the_rest_is_shown(folder: RunFolder, table: Table) -> None:
-    predictions = predict_test(folder, table)
+def test_missing_pictures_are_told_and_the_rest_is_shown(
+    drawn: SimpleNamespace, folder: RunFolder, table: Table
+) -> None:
+    predictions = drawn.predict_test(folder, table)
     for without in (None, replace(table, store=MemoryStore({}))):
         page = Page(render_report(folder, without, predictions))
         assert "The pictures are gone" in page.text
@@ -211,16 +248,18 @@ def test_missing_pictures_are_told_and_the_rest_is_shown(folder: RunFolder, tabl
         assert page.anchors() == {section.anchor for section in SECTIONS}
 
 
-def test_unfinished_run_is_told(table: Table, tmp_path: Path) -> None:
-    folder = save_run(tmp_path / "run", table, finished=False)
+def test_unfinished_run_is_told(drawn: SimpleNamespace, table: Table, tmp_path: Path) -> None:
+    folder = drawn.save_run(tmp_path / "run", table, finished=False)
     folder.save_metrics([])
     page = Page(render_report(folder, table, None))
     assert "This run is not finished" in page.text
     assert page.anchors() == {"data", "making"}
 
 
-def test_images_without_known_labels_are_told(folder: RunFolder, table: Table) -> None:
-    predictions = predict_test(folder, table)
+def test_images_without_known_labels_are_told(
+    drawn: SimpleNamespace, folder: RunFolder, table: Table
+) -> None:
+    predictions = drawn.predict_test(folder, table)
     nothing = replace(
         predictions,
         targets=((),) * len(predictions),
@@ -231,30 +270,36 @@ def test_images_without_known_labels_are_told(folder: RunFolder, table: Table) -
     assert "classes" not in page.anchors() and "mistakes" not in page.anchors()
 
 
-def test_multilabel_has_no_matrix_and_is_otherwise_whole(table: Table, tmp_path: Path) -> None:
-    folder = save_run(tmp_path / "run", table)
-    predictions = replace(predict_test(folder, table, skill=3.0), task="multilabel")
+def test_multilabel_has_no_matrix_and_is_otherwise_whole(
+    drawn: SimpleNamespace, table: Table, tmp_path: Path
+) -> None:
+    folder = drawn.save_run(tmp_path / "run", table)
+    predictions = replace(drawn.predict_test(folder, table, skill=3.0), task="multilabel")
     page = Page(render_report(folder, table, predictions))
     assert "confusion" not in page.anchors()
     assert {"scores", "classes", "mistakes"} <= page.anchors()
 
 
-def test_file_names_that_are_not_text_are_shown_readable(tmp_path: Path) -> None:
-    table = draw_table(["a", "b"], 10)
+def test_file_names_that_are_not_text_are_shown_readable(
+    drawn: SimpleNamespace, tmp_path: Path
+) -> None:
+    table = drawn.draw_table(["a", "b"], 10)
     odd = "images/\udcff.png"
     rows = (replace(table.rows[0], image=odd), *table.rows[1:])
     images = {**table.store.images, odd: table.store.read(table.rows[0].image)}  # type: ignore[attr-defined]
     odd_table = replace(table, rows=rows, store=MemoryStore(images))
-    folder = save_run(tmp_path / "run", odd_table)
+    folder = drawn.save_run(tmp_path / "run", odd_table)
     path = save_report(folder, render_report(folder, odd_table, None))
     assert "An example of a" in Page(path.read_text(encoding="utf-8")).values("img", "alt")
 
 
 @pytest.mark.parametrize("skill", [4.0, 0.0])
-def test_two_hundred_classes_stay_under_six_megabytes(skill: float, tmp_path: Path) -> None:
-    table = draw_table([f"Species number {index} of many" for index in range(200)], 100)
-    folder = save_run(tmp_path / "run", table, num_epochs=100)
-    predictions = invent_predictions(table, skill=skill)
+def test_two_hundred_classes_stay_under_six_megabytes(
+    drawn: SimpleNamespace, skill: float, tmp_path: Path
+) -> None:
+    table = drawn.draw_table([f"Species number {index} of many" for index in range(200)], 100)
+    folder = drawn.save_run(tmp_path / "run", table, num_epochs=100)
+    predictions = drawn.invent_predictions(table, skill=skill)
     html = render_report(folder, table, predictions)
     assert len(html.encode()) < 6_000_000
     page = Page(html)
@@ -263,11 +308,13 @@ def test_two_hundred_classes_stay_under_six_megabytes(skill: float, tmp_path: Pa
     assert sum(alt.startswith("An example of") for alt in page.values("img", "alt")) == 200
 
 
-def test_report_is_written_from_the_folder_alone(table: Table, tmp_path: Path) -> None:
-    folder = save_run(tmp_path / "run", table)
+def test_report_is_written_from_the_folder_alone(
+    drawn: SimpleNamespace, table: Table, tmp_path: Path
+) -> None:
+    folder = drawn.save_run(tmp_path / "run", table)
     first = write_report(folder)
     assert first.split is None and len(first.notes) == 2
-    predict_test(folder, table)
+    drawn.predict_test(folder, table)
     second = write_report(folder)
     assert second.split == "test" and second.path == folder.path / "report.html"
     assert "test images" in Page(second.path.read_text(encoding="utf-8")).text

@@ -24,6 +24,7 @@ def test_ticks_reach_around_the_values(low: float, width: float, count: int) -> 
 
 def test_ticks_are_round() -> None:
     assert nice_ticks(0.0, 1.0) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert nice_ticks(0.0, 0.0) == nice_ticks(0.0, 1.0)
     assert nice_ticks(0.31, 0.88) == [0.2, 0.4, 0.6, 0.8, 1.0]
 
 

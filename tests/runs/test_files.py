@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -36,34 +37,30 @@ def test_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["last"]
 
 
+@pytest.mark.parametrize("kill_at", [0, 1, 2])
 def test_folder_killed_at_any_rename_leaves_a_whole_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kill_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "last"
-    real = Path.rename
-    for kill_at in range(3):
-        save_folder(folder, fill_with("old"))
-        calls = 0
+    real, calls = Path.rename, 0
 
-        def rename(self: Path, target: Path) -> Path:
-            nonlocal calls
-            if calls == kill_at:
-                raise Killed
-            calls += 1
-            return real(self, target)
+    def rename(self: Path, target: Path) -> Path:
+        nonlocal calls
+        if calls == kill_at:
+            raise Killed
+        calls += 1
+        return real(self, target)
 
-        monkeypatch.setattr(Path, "rename", rename)
-        try:
-            save_folder(folder, fill_with("new"))
-        except Killed:
-            pass
-        monkeypatch.setattr(Path, "rename", real)
-        found = find_folder(folder)
-        assert found is not None
-        texts = {p.read_text() for p in found.iterdir()}
-        assert texts == ({"old"} if kill_at < 2 else {"new"})
-        save_folder(folder, fill_with("next"))
-        assert {p.read_text() for p in folder.iterdir()} == {"next"}
+    save_folder(folder, fill_with("old"))
+    monkeypatch.setattr(Path, "rename", rename)
+    with contextlib.suppress(Killed):
+        save_folder(folder, fill_with("new"))
+    monkeypatch.setattr(Path, "rename", real)
+    found = find_folder(folder)
+    assert found is not None
+    assert {p.read_text() for p in found.iterdir()} == ({"old"} if kill_at < 2 else {"new"})
+    save_folder(folder, fill_with("next"))
+    assert {p.read_text() for p in folder.iterdir()} == {"next"}
 
 
 def test_full_disk_keeps_the_old_folder_and_says_so(tmp_path: Path) -> None:
@@ -74,6 +71,6 @@ def test_full_disk_keeps_the_old_folder_and_says_so(tmp_path: Path) -> None:
         (part / "a.txt").write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(StorageError, match="No space left on device.*--resume"):
+    with pytest.raises(StorageError, match=r"No space left on device.*--resume"):
         save_folder(folder, fail)
     assert {p.read_text() for p in folder.iterdir()} == {"old"}

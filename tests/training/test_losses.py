@@ -42,7 +42,7 @@ def test_balanced_weights_give_every_class_the_same_sum() -> None:
 
 def test_focal_loss_weighs_by_the_miss() -> None:
     probability = LOGITS.softmax(1)[[0, 1], TARGETS]
-    expected = (-(1 - probability) ** 2 * probability.log()).mean()
+    expected = (-((1 - probability) ** 2) * probability.log()).mean()
     ours = softmax_loss(focal=2.0)(LOGITS, as_shares(TARGETS, 3))
     assert ours == pytest.approx(expected.item())
 
@@ -70,9 +70,7 @@ def test_multilabel_loss_is_a_sigmoid_per_class() -> None:
 
 @pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel"])
 def test_all_options_together_are_finite_and_differentiable(task: str) -> None:
-    options = Loss(
-        label_smoothing=0.1, class_weights="balanced", focal=2.0, logit_adjustment=1.0
-    )
+    options = Loss(label_smoothing=0.1, class_weights="balanced", focal=2.0, logit_adjustment=1.0)
     loss = build_loss(options, task=task, class_counts=[9, 1] if task == "binary" else [9, 1, 0])  # type: ignore[arg-type]
     logits = torch.full((2, 1 if task == "binary" else 3), 30.0, requires_grad=True)
     value = loss(logits, as_shares(torch.tensor([0, 1]), 2 if task == "binary" else 3))

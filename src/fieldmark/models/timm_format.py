@@ -126,7 +126,7 @@ def timm_config(classifier: Classifier, image_size: int) -> dict[str, Any]:
         },
     }
     if not isinstance(backbone, TimmBackbone):
-        return {"architecture": type(backbone).__name__, **config}
+        return {"architecture": backbone.name, **config}
     own = backbone.pretrained_cfg
     is_fixed = bool(own.get("fixed_input_size", False))
     config["num_features"] = int(backbone.net.num_features)  # type: ignore[arg-type]

@@ -127,9 +127,10 @@ def _draw_line(series: Series, best_epoch: int, frame: _Frame) -> Markup:
 
 def _draw_names(lines: Sequence[Series], frame: _Frame) -> Markup:
     """Each line's name beside its end, moved apart where ends are close."""
-    ends = sorted((frame.y(series.points[-1][1]), series) for series in lines)
+    ordered = sorted(lines, key=lambda series: frame.y(series.points[-1][1]))
     places: list[float] = []
-    for y, _ in ends:
+    for series in ordered:
+        y = frame.y(series.points[-1][1])
         places.append(max(y, places[-1] + _NAME_GAP) if places else y)
     overflow = max(0.0, places[-1] - (_HEIGHT - _BOTTOM)) if places else 0.0
     x = frame.x(lines[0].points[-1][0]) + 10
@@ -137,7 +138,7 @@ def _draw_names(lines: Sequence[Series], frame: _Frame) -> Markup:
         Markup('<text class="name {}" x="{:.1f}" y="{:.1f}" dy=".35em">{}</text>').format(
             series.style, x, y - overflow, series.name
         )
-        for y, (_, series) in zip(places, ends, strict=True)
+        for y, series in zip(places, ordered, strict=True)
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fieldmark.evaluation.metrics import build_outcomes
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.reporting.material import Material
 
@@ -48,7 +50,7 @@ def build_mistakes(material: Material) -> Mistakes | None:
             _describe(material, predictions, row, place) for _, row, place in wrong[:MAX_MISTAKES]
         ),
         num_mistakes=len(wrong),
-        num_images=sum(map(bool, predictions.targets)),
+        num_images=len(build_outcomes(predictions)),
         multilabel=predictions.task == "multilabel",
     )
 
@@ -74,6 +76,6 @@ def _describe(material: Material, predictions: Predictions, row: int, place: int
         given=predictions.labels[row],
         predicted=predictions.class_names[predictions.top_index[row, place]],
         probability=float(predictions.top_probability[row, place]),
-        given_probability=None if given != given else given,
+        given_probability=None if math.isnan(given) else given,
         thumbnail=material.draw_thumbnail(image, SIDE_PX),
     )

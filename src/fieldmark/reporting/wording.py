@@ -58,7 +58,8 @@ def shorten(text: str, length: int) -> str:
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round numbers that reach from `low` or below to `high` or above."""
-    rough = max(high - low, 1e-9) / max(count - 1, 1)
+    high = high if high > low else low + 1.0
+    rough = (high - low) / max(count - 1, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= 0.999 * rough)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

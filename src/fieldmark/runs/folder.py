@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fieldmark.data.prepare import LeftOut
-from fieldmark.data.table import Row, Table
+from fieldmark.data.table import Table
 from fieldmark.errors import RunChangedError, RunExistsError, RunNotFoundError
 from fieldmark.recipes import Recipe, read_recipe, render_recipe
 from fieldmark.runs.files import find_folder, render_csv, save_json, save_text, storage_errors
@@ -129,16 +130,9 @@ class RunFolder:
                     f"{self.path}: {len(images)} of its {len(frozen)} images are {what} "
                     f"{table.source}: {', '.join(images[:5])}. Restore the data, or train a new run"
                 )
-        rows = [_with_split(current[r["image"]], r["split"]) for r in frozen]
+        rows = [replace(current[r["image"]], split=r["split"]) for r in frozen]
         names = tuple(entry["name"] for entry in self.load_classes())
-        return Table(
-            rows=tuple(rows),
-            store=table.store,
-            source=table.source,
-            task=table.task,
-            class_names=names,
-            image_root=table.image_root,
-        )
+        return replace(table, rows=tuple(rows), class_names=names, notes=())
 
     def verify_images(self, table: Table, content_hashes: Mapping[str, str]) -> None:
         """Refuse images whose bytes are not those the split was frozen with."""
@@ -182,6 +176,11 @@ class RunFolder:
             return []
         return [json.loads(line) for line in self.metrics_path.read_text().splitlines()]
 
+    def discard_unless_trained(self) -> None:
+        """Remove a run that stopped before it had any weights, so that its name is free again."""
+        if find_folder(self.last_dir) is None and find_folder(self.best_dir) is None:
+            shutil.rmtree(self.path)
+
     def find_best(self) -> Path:
         """The folder with the selected weights; a run that has none yet is refused."""
         best = find_folder(self.best_dir)
@@ -200,7 +199,3 @@ def _not_a_run(path: Path) -> str:
         others = f" Runs beside it: {', '.join(runs[:8])}." if runs else ""
         return f"{path}: there is no such run folder.{others} `fieldmark train DATA` makes one"
     return f"{path}: is not a run folder: it holds no recipe.yaml. `fieldmark train DATA` makes one"
-
-
-def _with_split(row: Row, split: str) -> Row:
-    return Row(row.image, row.labels, row.tags, split, row.group)

@@ -50,9 +50,12 @@ class Parts:
     @property
     def evaluated_model(self) -> nn.Module:
         """The averaged weights where there are any, else the trained ones."""
+        model: nn.Module
         if self.averaged is not None:
-            return self.averaged.module
-        return self.accelerator.unwrap_model(self.model)
+            model = self.averaged.module
+        else:
+            model = self.accelerator.unwrap_model(self.model)
+        return model
 
 
 @dataclass

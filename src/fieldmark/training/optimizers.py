@@ -23,7 +23,7 @@ def build_optimizer(classifier: Classifier, optim: Optim) -> Optimizer:
     groups = group_parameters(classifier, optim)
     if optim.name == "sgd":
         return SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
-    kind = {"adam": Adam, "adamw": AdamW}[optim.name]
+    kind: type[Adam] = Adam if optim.name == "adam" else AdamW
     return kind(groups, lr=optim.lr, betas=(optim.momentum, 0.999), weight_decay=optim.weight_decay)
 
 

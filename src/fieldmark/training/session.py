@@ -17,7 +17,7 @@ from fieldmark.data.loaders import Loader, build_loader
 from fieldmark.data.prepare import hash_table, prepare_table
 from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.table import Table
-from fieldmark.errors import SplitError
+from fieldmark.errors import FieldmarkError, SplitError
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.models.classifier import Classifier, build_classifier
@@ -70,13 +70,19 @@ def train_run(
     that it would have had; a run that is already finished is left as it is.
     """
     folder = open_run_folder(path, recipe, resume)
-    with quiet_libraries(folder), own_randomness():
-        checkpoint = load_checkpoint(folder.last_dir)
-        progress = restore_progress(checkpoint)
-        resumed_at = None if checkpoint is None else (progress.epoch, progress.batch)
-        listener(RunOpened(folder.path, resumed_at))
-        session = _Session(folder, recipe, choose_placement(recipe), listener)
-        session.run(table, checkpoint, progress)
+    try:
+        with quiet_libraries(folder), own_randomness():
+            checkpoint = load_checkpoint(folder.last_dir)
+            progress = restore_progress(checkpoint)
+            resumed_at = None if checkpoint is None else (progress.epoch, progress.batch)
+            listener(RunOpened(folder.path, resumed_at))
+            session = _Session(folder, recipe, choose_placement(recipe), listener)
+            session.run(table, checkpoint, progress)
+    except FieldmarkError:
+        # Nothing was learned yet: the corrected command may take the same name.
+        if not resume:
+            folder.discard_unless_trained()
+        raise
     return folder
 
 
@@ -312,4 +318,5 @@ def _build_mixing(recipe: Recipe) -> Callable[..., Any] | None:
 def _build_average(classifier: Classifier, decay: float) -> AveragedModel | None:
     if not decay:
         return None
-    return AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(classifier, multi_avg_fn=average, use_buffers=True)

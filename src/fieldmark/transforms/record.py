@@ -79,7 +79,7 @@ def build_transform_record(
         image_size=data.image_size,
         resize=data.resize,
         crop=data.crop,
-        interpolation=_check_interpolation(interpolation),
+        interpolation=check_interpolation(interpolation),
         mean=statistics.mean,
         std=statistics.std,
         augment=data.augment,
@@ -105,7 +105,8 @@ def _resolve(
     return _FIXED_STATISTICS[normalize]
 
 
-def _check_interpolation(name: str) -> Interpolation:
+def check_interpolation(name: str) -> Interpolation:
+    """The name as a known interpolation; raise `ModelError` for any other."""
     for known in get_args(Interpolation):
         if name == known:
             return known  # type: ignore[no-any-return]

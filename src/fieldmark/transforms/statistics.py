@@ -10,14 +10,14 @@ from PIL import Image
 from fieldmark.errors import DataError
 from fieldmark.recipes.schema import Data, Statistics
 from fieldmark.transforms.geometry import fit_for_evaluation, read_pixels
-from fieldmark.transforms.record import Interpolation
+from fieldmark.transforms.record import check_interpolation
 
 # A channel that never changes is centred but not blown up.
 _SMALLEST_STD = 1 / 255
 
 
 def measure_statistics(
-    images: Iterable[Image.Image], data: Data, *, interpolation: Interpolation = "bilinear"
+    images: Iterable[Image.Image], data: Data, *, interpolation: str = "bilinear"
 ) -> Statistics:
     """Mean and standard deviation per channel, over all pixels that evaluation would see.
 
@@ -32,7 +32,7 @@ def measure_statistics(
             image_size=data.image_size,
             resize=data.resize,
             crop=data.crop,
-            interpolation=interpolation,
+            interpolation=check_interpolation(interpolation),
         )
         values = pixels.flatten(1).to(torch.int64)  # (3, H * W)
         num_pixels += values.shape[1]

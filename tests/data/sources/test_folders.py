@@ -106,11 +106,15 @@ def test_links_out_of_the_folder_are_refused_together(make_images, tmp_path: Pat
 def test_links_inside_the_folder_are_read_once(make_images) -> None:
     root = make_images(["train/a/1.png", "train/b/1.png", "store/c/1.png"])
     (root / "train" / "c").symlink_to(root / "store" / "c")
+    (root / "train" / "d").symlink_to(root / "store" / "c")
     (root / "train" / "a" / "loop").symlink_to(root / "train")
     (root / "train" / "a" / "same.png").symlink_to(root / "train" / "a" / "1.png")
     table = read_table(root)
     assert images(table) == ["train/a/1.png", "train/a/same.png", "train/b/1.png", "train/c/1.png"]
-    assert any("read under another name, left out: 1" in note for note in table.notes)
+    assert any(
+        "read under another name, left out: 2 ('train/a/loop', 'train/d')" in note
+        for note in table.notes
+    )
 
 
 def test_links_to_nowhere_and_pipes_are_reported(make_images) -> None:

@@ -1,4 +1,4 @@
-"""A run folder made by hand: drawn pictures and invented predictions, without any training."""
+"""Run folders made by hand: drawn pictures and invented predictions, without any training."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image, ImageDraw
 
@@ -21,6 +23,18 @@ from fieldmark.recipes import Recipe
 from fieldmark.runs.folder import RunFolder
 
 SPLITS = (*("train",) * 7, "val", "test", "test")
+
+
+@pytest.fixture(scope="session")
+def drawn() -> SimpleNamespace:
+    """The functions below, which tests cannot import from here."""
+    return SimpleNamespace(
+        draw_table=draw_table,
+        invent_predictions=invent_predictions,
+        invent_epochs=invent_epochs,
+        save_run=save_run,
+        predict_test=predict_test,
+    )
 
 
 @cache
