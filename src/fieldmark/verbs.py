@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fieldmark.data.prepare import hash_table
-from fieldmark.data.sources import read_table
+from fieldmark.data.sources import build_table, read_table
 from fieldmark.data.table import SPLITS, Table
 from fieldmark.errors import DataError, RecipeError, hint
 from fieldmark.evaluation.metrics import (
@@ -20,6 +20,7 @@ from fieldmark.evaluation.metrics import (
 from fieldmark.evaluation.predictions import Predictions, save_predictions
 from fieldmark.evaluation.rows import PredictedRow, predict_inputs, predict_table
 from fieldmark.recipes import Recipe, read_recipe
+from fieldmark.reporting.writing import WrittenReport, write_report
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.predictor import Predictor, load_predictor
 from fieldmark.training.events import Event, Listener
@@ -47,9 +48,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run: its folder, and what can be asked of it."""
+    """A trained run: its folder, and what can be asked of it.
+
+    `table` is what it was trained on, where that is at hand; else its source is read again.
+    """
 
     folder: RunFolder
+    table: Table | None = None
 
     @property
     def path(self) -> Path:
@@ -116,12 +121,17 @@ class Run:
             progress=progress,
         )
 
+    def report(self) -> WrittenReport:
+        """Write `report.html` anew from the stored predictions."""
+        return write_report(self.folder, self.table)
+
     def _own_split(self, split: str) -> Table:
         if split not in SPLITS:
             raise DataError(
                 f"split '{split}': expected one of {', '.join(SPLITS)}.{hint(split, SPLITS)}"
             )
-        table = self.folder.restore_table(_read_source(self.recipe)).select(split)
+        source = self.table or build_table(self.recipe.data, self.recipe.task)
+        table = self.folder.restore_table(source).select(split)
         if len(table) == 0:
             raise DataError(
                 f"{self.path}: holds no image in the {split} split. "
@@ -166,10 +176,10 @@ def train(
         recipe = Path(out) / "recipe.yaml"
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
     resolved = _resolve_source(chosen, data)
-    table = data if isinstance(data, Table) else _read_source(resolved)
+    table = data if isinstance(data, Table) else build_table(resolved.data, resolved.task)
     path = Path(out) if out is not None else _default_path(resolved, recipe)
     folder = train_run(table, resolved, path, resume=resume, listener=listener or _ignore)
-    return Run(folder)
+    return Run(folder, table)
 
 
 def load_run(path: str | Path) -> Run:
@@ -208,17 +218,6 @@ def _absolute(source: str | Path) -> str:
     if separator and Path(place).is_dir():
         return f"{form}:{Path(place).absolute()}{tail_separator}{tail}"
     return str(source)
-
-
-def _read_source(recipe: Recipe) -> Table:
-    data = recipe.data
-    return read_table(
-        data.source or "",
-        task=recipe.task,
-        columns=data.columns,
-        image_root=data.image_root,
-        allow_outside=data.allow_outside,
-    )
 
 
 def _default_path(resolved: Recipe, recipe: str | Path | Recipe | None) -> Path:

@@ -189,7 +189,7 @@ def test_every_parameter_has_a_depth(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.wrong_size], ids=lambda c: c.name)
 def test_wrong_size_names_one_that_works(case: Case) -> None:
-    with pytest.raises(ImageSizeError, match="data.image_size") as caught:
+    with pytest.raises(ImageSizeError, match=r"data\.image_size") as caught:
         build(case._replace(image_size=case.wrong_size))
     suggested = int(str(caught.value).rpartition("data.image_size=")[2].split()[0].rstrip("."))
     small = case._replace(image_size=suggested)

@@ -23,7 +23,7 @@ def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Caches of our own, and no way to the network."""
 
     def refuse(*args: object, **keys: object) -> None:
-        raise errors.HfHubHTTPError("no network in tests", response=None)
+        raise errors.OfflineModeIsEnabled("no network in tests")
 
     hub = tmp_path / "hub"
     monkeypatch.setattr(published, "get_hf_file_metadata", refuse)

@@ -20,13 +20,12 @@ def report(
     runs
         Run folders.
     """
-    from fieldmark.reporting.writing import write_report
-    from fieldmark.runs.folder import RunFolder
+    from fieldmark.verbs import load_run
 
     # All are opened before the first is written, so that a wrong name costs nothing.
-    folders = [RunFolder.open(run) for run in runs]
+    opened = [load_run(run) for run in runs]
     with stdout_for_results():
-        written = [write_report(folder) for folder in folders]
+        written = [run.report() for run in opened]
     shown = []
     for page in written:
         shown += [f"note     {note}" for note in page.notes]
@@ -34,12 +33,12 @@ def report(
     result = {
         "reports": [
             {
-                "run": str(folder.path),
+                "run": str(run.path),
                 "report": str(page.path),
                 "split": page.split,
                 "notes": list(page.notes),
             }
-            for folder, page in zip(folders, written, strict=True)
+            for run, page in zip(opened, written, strict=True)
         ]
     }
     output.answer(result, *shown)

@@ -95,7 +95,10 @@ def train(
         )
         has_test = any(row["split"] == "test" for row in run.folder.load_split())
         scores = run.evaluate() if evaluate and has_test else None
+        page = run.report()
     result, shown = describe_training(view)
+    result["report"] = str(page.path)
+    shown.insert(-1, f"report   {page.path}")
     if scores is not None:
         evaluation, table = describe_evaluation(run, scores, "test")
         result["test"] = evaluation

@@ -54,7 +54,7 @@ def _read_extras(path: Path) -> tuple[dict[str, Tensor], dict[str, tuple[int, ..
     head: dict[str, Tensor] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             for name in file.files:
                 if name.endswith(_HEADS):
                     kernel = torch.from_numpy(file[name])

@@ -86,11 +86,13 @@ def adapt_timm_state(backbone: TimmBackbone, state: State) -> State:
     filter_state = _find_filter(backbone.name)
     if filter_state is None:
         return state
+    parameters = inspect.signature(filter_state).parameters
+    targets = [backbone.net] if len(parameters) > 1 else []
     options = {}
-    if "adapt_layer_scale" in inspect.signature(filter_state).parameters:
+    if "adapt_layer_scale" in parameters:
         options["adapt_layer_scale"] = True  # DeiT III names layer scale gamma_1, gamma_2
     try:
-        adapted = filter_state(dict(state), backbone.net, **options)
+        adapted = filter_state(dict(state), *targets, **options)
     # Filters trust their input: a foreign state dict makes them fail in any of these ways.
     except (LookupError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError):
         return state

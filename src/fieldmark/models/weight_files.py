@@ -129,15 +129,16 @@ def find_code(path: Path) -> str | None:
 
 def _read_pickles(path: Path) -> Iterator[bytes]:
     """Yield the pickles of torch's archive, or the file itself where it is none."""
-    if not zipfile.is_zipfile(path):
-        yield path.read_bytes()
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            yield path.read_bytes()
+            return
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if name.endswith("data.pkl"):
                     yield archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError):
+    # A damaged archive fails in any of these ways; then there is nothing to name.
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, ValueError, EOFError):
         return
 
 

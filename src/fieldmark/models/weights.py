@@ -183,7 +183,7 @@ def _load_head(head: Head, found: State, label_offset: int) -> str:
         found = {name: tensor[label_offset:] for name, tensor in found.items()}
     if found.keys() != wanted.keys():
         return "the file's is of another kind"
-    _, skipped = _match(found, wanted)
+    _, skipped = _match({name: found[name] for name in wanted}, wanted)
     if skipped:
         name, shapes = skipped[0]
         return f"the file's is for other classes or features ({name}: {shapes})"

@@ -89,7 +89,7 @@ def save_report(folder: RunFolder, page: str) -> Path:
 def _build_environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("fieldmark.reporting"),
-        autoescape=False,
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

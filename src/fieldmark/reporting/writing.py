@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fieldmark.data.sources import read_table
+from fieldmark.data.sources import build_table
 from fieldmark.data.table import SPLITS, Table
 from fieldmark.errors import FieldmarkError
 from fieldmark.evaluation.predictions import Predictions, load_predictions
@@ -22,13 +22,15 @@ class WrittenReport:
     notes: tuple[str, ...]
 
 
-def write_report(folder: RunFolder) -> WrittenReport:
+def write_report(folder: RunFolder, source: Table | None = None) -> WrittenReport:
     """Write the report of a run from its stored predictions: test, or else val, or else train.
 
-    Data that is no longer there, or not as it was, costs the page its pictures and nothing else.
+    `source` is the table the run was trained on, where it is at hand; else the recipe's source
+    is read again. Data that is no longer there, or not as it was, costs the page its pictures
+    and nothing else.
     """
     split, predictions = _find_predictions(folder)
-    table, notes = _find_table(folder)
+    table, notes = _find_table(folder, source)
     if predictions is None:
         notes = (*notes, f"no predictions yet; `fieldmark evaluate {folder.path}` makes them")
     path = save_report(folder, render_report(folder, table, predictions))
@@ -43,17 +45,10 @@ def _find_predictions(folder: RunFolder) -> tuple[str | None, Predictions | None
     return None, None
 
 
-def _find_table(folder: RunFolder) -> tuple[Table | None, tuple[str, ...]]:
+def _find_table(folder: RunFolder, source: Table | None) -> tuple[Table | None, tuple[str, ...]]:
     recipe = folder.load_recipe()
-    data = recipe.data
     try:
-        table = read_table(
-            data.source or "",
-            task=recipe.task,
-            columns=data.columns,
-            image_root=data.image_root,
-            allow_outside=data.allow_outside,
-        )
+        table = source or build_table(recipe.data, recipe.task)
         return folder.restore_table(table), ()
     except FieldmarkError as error:
         return None, (f"no pictures, because the data is not as it was: {error}",)

@@ -24,14 +24,14 @@ from fieldmark.data.sources.tabular import READERS, read_tabular
 from fieldmark.data.sources.torchvision_sets import read_torchvision
 from fieldmark.data.table import Table
 from fieldmark.errors import TableError, hint, nearest
-from fieldmark.recipes.schema import Task
+from fieldmark.recipes.schema import Data, Task
 
 FORMS = (
     "sample:leaves or sample:characters; a folder of class folders; a .csv, .tsv, .parquet or "
     ".jsonl table; hf:owner/name or hf:DIR; torchvision:NAME; daf:ROOT[:full|:moeimouto]"
 )
 
-__all__ = ["FORMS", "read_table"]
+__all__ = ["FORMS", "build_table", "read_table"]
 
 
 def read_table(
@@ -81,6 +81,17 @@ def read_table(
         image_root=options.image_root,
         columns=options.columns,
         allow_outside=options.allow_outside,
+    )
+
+
+def build_table(data: Data, task: Task) -> Table:
+    """Read the table that a recipe names as `data.source`."""
+    return read_table(
+        data.source or "",
+        task=task,
+        columns=data.columns,
+        image_root=data.image_root,
+        allow_outside=data.allow_outside,
     )
 
 
