@@ -86,7 +86,7 @@ def test_a_reason_does_not_repeat_the_name_of_the_image(tmp_path: Path) -> None:
     assert scan_table(table).errors["sub/lost.png"].startswith("cannot be opened")
 
 
-def test_worker_processes_give_the_same_scan() -> None:
+def test_worker_threads_give_the_same_scan() -> None:
     images = {f"{index}.png": encode(scene(index)) for index in range(150)}
     images["broken.png"] = images["0.png"][:100]
     alone = scan_table(table_of(images), num_workers=0)

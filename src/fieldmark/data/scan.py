@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +65,7 @@ def scan_table(
 ) -> Scan:
     """Read each distinct image of `table` once; the result does not depend on `num_workers`.
 
-    With `num_workers` above 1 that many fresh processes share the work. `progress(done, total)`
+    With `num_workers` above 1 that many threads share the work. `progress(done, total)`
     is called as images come in.
     """
     images = tuple(dict.fromkeys(row.image for row in table.rows))
@@ -146,34 +145,21 @@ ScanResult = tuple[str, ImageFacts | str]
 def _scan_batches(
     store: ImageStore, images: Sequence[str], num_workers: int
 ) -> Iterator[list[ScanResult]]:
-    """Scan in batches, in order, here or in other processes."""
+    """Scan in batches, in order.
+
+    Decoding, resizing and hashing leave Python's lock, so threads share the work; processes
+    would need a main module that can be imported anew, which a user's script often is not.
+    """
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-    if num_workers <= 1 or len(batches) <= 1:
-        for batch in batches:
-            yield [_scan_or_reason(store, image) for image in batch]
+
+    def scan(batch: Sequence[str]) -> list[ScanResult]:
+        return [_scan_or_reason(store, image) for image in batch]
+
+    if num_workers <= 1:
+        yield from map(scan, batches)
         return
-    # Spawned, because a forked process inherits the locks of threads that it does not have.
-    with ProcessPoolExecutor(
-        max_workers=min(num_workers, len(batches)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_keep_store,
-        initargs=(store,),
-    ) as executor:
-        yield from executor.map(_scan_in_worker, batches)
-
-
-class _Worker:
-    """Where a worker process keeps the store, which may be large, instead of one per batch."""
-
-    store: ImageStore
-
-
-def _keep_store(store: ImageStore) -> None:
-    _Worker.store = store
-
-
-def _scan_in_worker(images: Sequence[str]) -> list[ScanResult]:
-    return [_scan_or_reason(_Worker.store, image) for image in images]
+    with ThreadPoolExecutor(num_workers) as executor:
+        yield from executor.map(scan, batches)
 
 
 def _scan_or_reason(store: ImageStore, image: str) -> ScanResult:

@@ -46,7 +46,7 @@ def predict_table(
         batch_size=BATCH_SIZE,
         order=None,
         seed=0,
-        num_workers=0 if len(own) <= BATCH_SIZE else 1,
+        num_workers=0,
     )
     return collect_predictions(
         predictor.classifier, loader, own, device=predictor.device, top=top, progress=progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ from fieldmark.transforms import (
     measure_statistics,
     mix_batch,
 )
+
+SCAN_THREADS = min(8, os.cpu_count() or 1)
 
 
 def train_run(
@@ -125,7 +128,7 @@ class _Session:
             table,
             self.recipe.data,
             seed=self.recipe.seed,
-            num_workers=self._scan_workers,
+            num_workers=SCAN_THREADS,
             progress=lambda done, total: self.listener(ImagesScanned(done, total)),
         )
         for note in prepared.table.notes[len(table.notes) :]:
@@ -135,10 +138,6 @@ class _Session:
         # Last, because its presence says that the data is ready.
         self.folder.save_split(prepared.table, prepared.content_hashes)
         return prepared.table
-
-    @property
-    def _scan_workers(self) -> int:
-        return max(2, self.placement.num_workers) if self.placement.num_workers else 0
 
     def _build(self, split: Table) -> tuple[Classifier, Identity]:
         recipe = self.recipe
