@@ -65,6 +65,8 @@ def test_run_folder_holds_everything(run_path: Path) -> None:
         "predictions/test.parquet",
     ):
         assert (run_path / name).is_file(), name
+    assert (run_path / "report.html").stat().st_size > 10_000
+    assert list((run_path / "tensorboard").glob("events.*"))
     assert not list(run_path.rglob("*.part"))
     rows = read_rows(run_path / "split.csv")
     assert set(rows[0]) == {"image", "label", "split", "content_hash"}
@@ -80,6 +82,18 @@ def test_train_answers_in_json(
     assert result["best"]["metric"] == "accuracy" and result["best"]["epoch"] in (1, 2)
     assert result["seconds"] > 0 and result["images_per_second"] > 0
     assert result["peak_memory_mb"] > 0
+
+
+def test_progress_elsewhere_than_on_a_terminal_is_one_plain_line_per_epoch(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["train", str(leaves), "--out", str(tmp_path / "run"), "--no-evaluate", *SMALL])
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.err + shown.out
+    lines = shown.err.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/2", "2/2"]
+    assert lines[0].split() == ["run", str(tmp_path / "run")]
+    assert shown.out.splitlines()[-1].split() == ["run", str(tmp_path / "run")]
 
 
 def test_recipe_of_a_run_repeats_it(

@@ -175,7 +175,7 @@ def train(
     if resume and recipe is None and out is not None and (Path(out) / "recipe.yaml").is_file():
         recipe = Path(out) / "recipe.yaml"
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
-    resolved = _resolve_source(chosen, data)
+    resolved = _resolve_weights(_resolve_source(chosen, data))
     table = data if isinstance(data, Table) else build_table(resolved.data, resolved.task)
     path = Path(out) if out is not None else _default_path(resolved, recipe)
     folder = train_run(table, resolved, path, resume=resume, listener=listener or _ignore)
@@ -207,6 +207,13 @@ def _resolve_source(recipe: Recipe, data: Table | str | Path | None) -> Recipe:
     root = recipe.data.image_root
     found = {"source": _absolute(source), "image_root": None if root is None else _absolute(root)}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
+
+
+def _resolve_weights(recipe: Recipe) -> Recipe:
+    if recipe.model.weights is None:
+        return recipe
+    found = {"weights": _absolute(recipe.model.weights)}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
 
 
 def _absolute(source: str | Path) -> str:

@@ -30,6 +30,7 @@ class TrainingView:
         self.output = output
         self.console = stderr()
         self.finished: Finished | None = None
+        self.last_val = ""
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -96,7 +97,7 @@ class TrainingView:
     def _(self, event: StepDone) -> None:
         done = (event.epoch - 1) * event.num_batches + event.batch
         state = (
-            f"loss {event.loss:.3f}  {event.images_per_second:.0f} images/s  "
+            f"loss {event.loss:.3f}{self.last_val}  {event.images_per_second:.0f} images/s  "
             f"{_minutes(event.seconds_left)} left"
         )
         description = f"epoch {event.epoch}/{event.num_epochs}"
@@ -109,6 +110,8 @@ class TrainingView:
             for name in ("accuracy", "macro_f1", "nll")
             if name in event.val
         )
+        if "accuracy" in event.val:
+            self.last_val = f"  val accuracy {event.val['accuracy']:.3f}"
         best = "  *" if event.is_best and event.val else ""
         width = len(str(event.num_epochs))
         self._say(

@@ -46,7 +46,6 @@ def save_best(
     timm_state = to_timm_state(classifier)
     config = timm_config(classifier, identity.transform.image_size)
     config["num_classes"] = num_outputs(identity.task, len(identity.class_names))
-    config["label_names"] = list(identity.class_names)
     config["id2label"] = {str(i): name for i, name in enumerate(identity.class_names)}
     config["fieldmark"] = {
         "format": FORMAT,
@@ -57,15 +56,27 @@ def save_best(
         "transform": identity.transform.to_json(),
         "selected": dict(scores),
     }
-    config["pretrained_cfg"].update(
-        mean=list(identity.transform.mean), std=list(identity.transform.std)
-    )
+    if identity.task != "binary":  # whose one logit is the second class
+        config["label_names"] = list(identity.class_names)
+    config["pretrained_cfg"].update(_preprocessing(identity.transform))
 
     def fill(part: Path) -> None:
         save_weights(timm_state or classifier.state_dict(), part / WEIGHTS_NAME)
         save_json(part / CONFIG_NAME, config)
 
     save_folder(folder, fill)
+
+
+def _preprocessing(transform: TransformRecord) -> dict[str, Any]:
+    """The evaluation transform in timm's words."""
+    crop_mode = {"squash": "squash", "shorter": "center", "pad": "border"}[transform.resize]
+    return {
+        "mean": list(transform.mean),
+        "std": list(transform.std),
+        "interpolation": transform.interpolation,
+        "crop_pct": transform.crop,
+        "crop_mode": crop_mode,
+    }
 
 
 def load_best(folder: Path) -> tuple[Classifier, Identity]:

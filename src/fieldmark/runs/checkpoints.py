@@ -63,7 +63,13 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors; a failed write is an `OSError` like any other's."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    tensors: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in weights.items():
+        whole = tensor.detach().cpu().contiguous()
+        # safetensors refuses tensors that share memory; each gets its own copy.
+        tensors[name] = whole.clone() if whole.data_ptr() in places else whole
+        places.add(whole.data_ptr())
     try:
         save_file(tensors, path, metadata={"format": "pt"})
     except SafetensorError as error:

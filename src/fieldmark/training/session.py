@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ from fieldmark.training.resume import (
 )
 from fieldmark.training.schedules import Schedule
 from fieldmark.training.surroundings import own_randomness, quiet_libraries
+from fieldmark.training.tensorboard import EpochBoard
 from fieldmark.transforms import (
     TransformRecord,
     build_eval_transform,
@@ -237,6 +239,13 @@ class _Session:
     def _train(self, parts: Parts, identity: Identity, progress: Progress) -> None:
         if self.recipe.optim.epochs == 0 and not progress.lines:
             self._keep_as_loaded(parts, identity, progress)
+        with closing(EpochBoard(self.folder.path, epochs_done=progress.epoch)) as board:
+            self._follow(parts, identity, progress, board)
+
+    def _follow(
+        self, parts: Parts, identity: Identity, progress: Progress, board: EpochBoard
+    ) -> None:
+        """Tell what happens, and keep the best and the last state."""
         saved_at = time.monotonic()
         for event in fit(parts, self.recipe, progress):
             if isinstance(event, UpdateDone):
@@ -251,6 +260,7 @@ class _Session:
                 if event.is_best:
                     self._save_best(parts, identity, progress)
                 self.folder.save_metrics(progress.lines)
+                board.write(progress.lines[-1])
                 self._save_last(parts, progress)
                 saved_at = time.monotonic()
 
