@@ -39,6 +39,10 @@ def test_override_changes_one_key() -> None:
     assert changed.optim.model_copy(update={"lr": plain.optim.lr}) == plain.optim
 
 
+def test_two_shares_are_train_and_test() -> None:
+    assert read_recipe("quick", ["data.split.ratios=[0.8,0.2]"]).data.split.ratios == (0.8, 0, 0.2)
+
+
 def test_off_is_a_word_not_a_boolean() -> None:
     assert read_recipe("quick", ["cache=off"]).cache == "off"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,45 @@ from cyclopts import Parameter
 
 from fieldmark.cli.output import Output, stdout_for_results
 
-Repeated = Parameter(consume_multiple=True)
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class DataOptions:
+    """How the data is read and divided; each stands for keys of the recipe."""
+
+    task: str | None = None
+    "multiclass, binary or multilabel."
+    column: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
+    "Columns of the table by role, e.g. image=path label=species."
+    image_root: str | None = None
+    "The folder that image paths are relative to. Default: the table's."
+    allow_outside: bool = False
+    "Accept image paths that leave that folder."
+    split: str | None = None
+    "Shares of train, val and test, e.g. 0.7,0.1,0.2; or of train and test, e.g. 0.8,0.2."
+    min_images: int | None = None
+    "Drop classes with fewer images."
+    max_bad: str | None = None
+    "Stop if more images than this share are unreadable, e.g. 5%."
+    conflicts: str | None = None
+    "drop or keep pixel-identical images under different labels."
+    seed: int | None = None
+    "Decides split, order, augmentation and start."
+
+    def overrides(self) -> list[str]:
+        """The options given, as `key=value` of the recipe."""
+        given = {
+            "task": self.task,
+            "data.image_root": self.image_root,
+            "data.allow_outside": True if self.allow_outside else None,
+            "data.split.ratios": None if self.split is None else f"[{self.split}]",
+            "data.min_images": self.min_images,
+            "data.max_bad": None if self.max_bad is None else as_share(self.max_bad),
+            "data.conflicts": self.conflicts,
+            "seed": self.seed,
+        }
+        columns = [f"data.columns.{role}" for role in self.column]
+        return [f"{key}={value}" for key, value in given.items() if value is not None] + columns
 
 
 def train(
@@ -20,16 +59,8 @@ def train(
     set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
     out: Path | None = None,
     resume: bool = False,
-    task: str | None = None,
-    column: Annotated[tuple[str, ...], Repeated] = (),
-    image_root: str | None = None,
-    allow_outside: bool = False,
-    split: str | None = None,
-    min_images: int | None = None,
-    max_bad: str | None = None,
-    conflicts: str | None = None,
-    seed: int | None = None,
     evaluate: Annotated[bool, Parameter(negative="--no-evaluate")] = True,
+    options: DataOptions = DataOptions(),
     output: Output = Output(),
 ) -> None:
     """Train one run from labelled images and evaluate it on its test split.
@@ -47,24 +78,6 @@ def train(
         The run folder. Default: runs/DATA-RECIPE; an existing one is refused.
     resume
         Go on with an interrupted run.
-    task
-        multiclass, binary or multilabel.
-    column
-        Columns of the table by role, e.g. image=path label=species.
-    image_root
-        The folder that image paths are relative to. Default: the table's.
-    allow_outside
-        Accept image paths that leave that folder.
-    split
-        Shares of train, val and test, e.g. 0.7,0.1,0.2.
-    min_images
-        Drop classes with fewer images.
-    max_bad
-        Stop if more images than this share are unreadable, e.g. 5%.
-    conflicts
-        drop or keep pixel-identical images under different labels.
-    seed
-        Decides split, order, augmentation and start.
     evaluate
         Score the test split afterwards.
     """
@@ -72,24 +85,12 @@ def train(
     from fieldmark.cli.results import describe_evaluation, describe_training
     from fieldmark.verbs import train as train_verb
 
-    given = {
-        "task": task,
-        "data.image_root": image_root,
-        "data.allow_outside": True if allow_outside else None,
-        "data.split.ratios": None if split is None else f"[{split}]",
-        "data.min_images": min_images,
-        "data.max_bad": None if max_bad is None else as_share(max_bad),
-        "data.conflicts": conflicts,
-        "seed": seed,
-    }
-    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
-    overrides += [f"data.columns.{role}" for role in column]
     with stdout_for_results(), TrainingView(output) as view:
         run = train_verb(
             data,
             recipe=recipe,
             out=out,
-            overrides=[*overrides, *set_],
+            overrides=[*options.overrides(), *set_],
             resume=resume,
             listener=view,
         )

@@ -30,7 +30,8 @@ class Split(Section):
     """How images are divided where the data does not say so itself."""
 
     ratios: tuple[Share, Share, Share] = Field(
-        default=(0.7, 0.1, 0.2), description="shares of train, val and test; they sum to 1"
+        default=(0.7, 0.1, 0.2),
+        description="shares of train, val and test (or of train and test); they sum to 1",
     )
     rule: Literal["exact", "as_published"] = Field(
         default="exact",
@@ -41,6 +42,12 @@ class Split(Section):
     near_duplicates: bool = Field(
         default=True, description="keep pictures that look alike on one side (perceptual hash)"
     )
+
+    @field_validator("ratios", mode="before")
+    @classmethod
+    def _two_parts_have_no_val(cls, ratios: object) -> object:
+        is_pair = isinstance(ratios, list | tuple) and len(ratios) == 2
+        return (ratios[0], 0.0, ratios[1]) if is_pair else ratios  # type: ignore[index]
 
     @field_validator("ratios")
     @classmethod
