@@ -25,8 +25,8 @@ train() { # name, then the arguments of `fieldmark train`
 run_one() {
   case $1 in
     leaves-frozen) train "$1" $data/leaves/train.csv --recipe leaves-deit-frozen --set $vit ;;
-    leaves-frozen-80-20) train "$1" $data/leaves/train.csv --recipe leaves-deit-frozen \
-      --split 0.8,0,0.2 --set $vit ;;
+    leaves-deit-frozen) train "$1" $data/leaves/train.csv --recipe leaves-deit-frozen \
+      --set model.pretrained=false model.weights=../shared/weights/deit_tiny_patch16_224.fb_in1k.pth ;;
     leaves-finetune) train "$1" $data/leaves/train.csv --recipe leaves-deit-finetune \
       --set $vit optim.epochs=6 ;;
     leaves-cnn) train "$1" $data/leaves/train.csv --recipe leaves-cnn ;;
@@ -37,6 +37,6 @@ run_one() {
 }
 
 if [ $# -eq 0 ]; then
-  set -- leaves-frozen leaves-frozen-80-20 leaves-finetune leaves-cnn anime-frozen cifar10-quick
+  set -- leaves-frozen leaves-deit-frozen leaves-finetune leaves-cnn anime-frozen cifar10-quick
 fi
 for name in "$@"; do run_one "$name"; done

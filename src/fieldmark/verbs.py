@@ -23,6 +23,7 @@ from fieldmark.recipes import Recipe, read_recipe
 from fieldmark.reporting.writing import WrittenReport, write_report
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.predictor import Predictor, load_predictor
+from fieldmark.training.devices import choose_device
 from fieldmark.training.events import Event, Listener
 from fieldmark.training.session import train_run
 
@@ -88,7 +89,8 @@ class Run:
         """
         table = self._own_split(split) if data is None else self._other_table(data, split)
         name = split if data is None else f"{Path(table.source).stem}-{split}"
-        predictions = predict_table(self.predictor(), table, progress=progress)
+        predictor = self.predictor(choose_device())
+        predictions = predict_table(predictor, table, progress=progress)
         path = self.folder.predictions_path(name)
         save_predictions(predictions, path)
         return Evaluation(
@@ -112,7 +114,7 @@ class Run:
     ) -> list[PredictedRow]:
         """Classify files, folders and tables; rows come in input order, failed ones in place."""
         return predict_inputs(
-            self.predictor(),
+            self.predictor(choose_device()),
             inputs,
             top=top,
             columns=columns or {},

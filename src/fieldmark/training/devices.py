@@ -24,7 +24,7 @@ class Placement:
 
 def choose_placement(recipe: Recipe) -> Placement:
     """Resolve `auto` by what this machine has; ask for what it lacks and it is refused."""
-    device = _choose_device(recipe.device)
+    device = choose_device(recipe.device)
     precision = _choose_precision(recipe.precision, device)
     return Placement(device, precision, _choose_workers(recipe, device))
 
@@ -37,7 +37,8 @@ def build_accelerator(placement: Placement) -> Accelerator:
     return Accelerator(cpu=placement.device == "cpu", mixed_precision=mixed)
 
 
-def _choose_device(wanted: str) -> str:
+def choose_device(wanted: str = "auto") -> str:
+    """The device of that name, or for auto the fastest there is; one that is absent is refused."""
     available = ["cpu"]
     if torch.cuda.is_available():
         available = ["cuda", *available]
