@@ -74,3 +74,4 @@ def test_full_disk_keeps_the_old_folder_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"No space left on device.*--resume"):
         save_folder(folder, fail)
     assert {p.read_text() for p in folder.iterdir()} == {"old"}
+    assert [p.name for p in tmp_path.iterdir()] == ["last"], "half a checkpoint keeps its room"

@@ -31,11 +31,15 @@ def save_bytes(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)  # a full disk needs the room
+            raise
 
 
 def save_folder(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -49,8 +53,12 @@ def save_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        fill(part)
-        _flush_folder(part)
+        try:
+            fill(part)
+            _flush_folder(part)
+        except OSError:
+            shutil.rmtree(part, ignore_errors=True)  # a full disk needs the room
+            raise
         if folder.exists():
             # A `previous` left by a kill is older than the whole folder that stands here.
             shutil.rmtree(previous, ignore_errors=True)
