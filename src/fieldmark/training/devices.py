@@ -76,7 +76,7 @@ def _choose_workers(recipe: Recipe, device: str) -> int:
     """Loader processes: plenty in front of a GPU, few beside a network on the same cores.
 
     On two cores a loader process takes turns with the threads of the network, which then wait
-    for each other: measured 105 images/s with one and 175 without (docs/results.md).
+    for each other: slower than none at all (docs/results.md).
     """
     if recipe.workers >= 0:
         return recipe.workers
