@@ -152,6 +152,7 @@ def test_predict_reports_bad_files_in_place(
     result = call("predict", run_path, broken, good, missing, capsys=capsys)
     kinds = ["error" in prediction for prediction in result["predictions"]]
     assert kinds == [True, False, True]
+    assert result["predictions"][2]["error"].startswith("cannot be opened"), "the path is beside it"
 
 
 def test_predict_writes_a_submission(

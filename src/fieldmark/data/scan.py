@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fieldmark.data.images import decode_image
-from fieldmark.data.stores import ImageStore
+from fieldmark.data.stores import ImageStore, without_place
 from fieldmark.data.table import Table
 from fieldmark.errors import TooManyBadImagesError, UnreadableImageError
 
@@ -166,8 +166,7 @@ def _scan_or_reason(store: ImageStore, image: str) -> ScanResult:
     try:
         return image, scan_image(store, image)
     except UnreadableImageError as error:
-        # Stores put the place in front of the reason; lists of images name it themselves.
-        return image, str(error).rpartition(f"{image}: ")[2]
+        return image, without_place(str(error), image)
 
 
 def _name_first(bad: Sequence[BadImage]) -> str:

@@ -68,3 +68,8 @@ def read_file(path: Path) -> bytes:
         raise UnreadableImageError(f"{path}: cannot be read: {error.strerror}") from error
     finally:
         os.close(descriptor)
+
+
+def without_place(reason: str, image: str) -> str:
+    """The reason alone: stores put the place in front, which a list of images names itself."""
+    return reason.rpartition(f"{image}: ")[2]

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fieldmark.data.stores import without_place
 from fieldmark.data.table import Row, Table
 from fieldmark.errors import RunError
 from fieldmark.models.probabilities import log_probabilities
@@ -92,7 +93,8 @@ class PredictionsCollector:
 
     def fail(self, position: int, reason: str) -> None:
         """Note that an image could not be read."""
-        self.errors[self.table.rows[position].image] = reason
+        image = self.table.rows[position].image
+        self.errors[image] = without_place(reason, image)
 
     def finish(self) -> Predictions:
         """Everything gathered."""
