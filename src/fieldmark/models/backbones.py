@@ -55,8 +55,13 @@ class Backbone(Protocol):
         """How its weights saw images resized: bilinear, bicubic, ..."""
         ...
 
-    def __call__(self, images: Tensor, *, with_layers: bool = False) -> Features:
-        """Read images (B, 3, H, W); `layers` is filled only when asked for and there are any."""
+    def __call__(
+        self, images: Tensor, tags: Tensor | None = None, *, with_layers: bool = False
+    ) -> Features:
+        """Read images (B, 3, H, W) and token ids of tags (B, T), where it takes any.
+
+        `layers` is filled only when asked for and where there are any.
+        """
         ...
 
     def parameter_depths(self) -> dict[str, int]:

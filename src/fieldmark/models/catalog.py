@@ -5,7 +5,6 @@ Nothing here imports torch until a network is built.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -13,43 +12,15 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from fieldmark.errors import UnknownModelError, hint
+from fieldmark.models.classic_records import CLASSIC_RECORDS
+from fieldmark.models.leaf_records import LEAF_RECORDS
+from fieldmark.models.records import BackboneOptions, ModelRecord
+from fieldmark.models.small_vit_records import SMALL_VIT_RECORDS
 
 if TYPE_CHECKING:
     from fieldmark.models.backbones import Backbone
-    from fieldmark.models.heads import Head
 
 TIMM_NAMES_FILE = "timm_names.tsv"
-
-
-@dataclass(frozen=True)
-class BackboneOptions:
-    """What a recipe says about the backbone; each builder takes what its network has.
-
-    `image_size` in pixels; `drop_path` and `dropout` as probabilities.
-    """
-
-    image_size: int
-    drop_path: float = 0.0
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True)
-class ModelRecord:
-    """One network.
-
-    source: where the design comes from.
-    image_size: the usual side of its images, px.
-    build_backbone: makes the backbone with random weights.
-    build_linear_head: makes the head `linear` from (width, classes, dropout), where the design
-        has its own; else it is a plain linear layer.
-    """
-
-    name: str
-    source: str
-    description: str
-    image_size: int
-    build_backbone: Callable[[BackboneOptions], Backbone]
-    build_linear_head: Callable[[int, int, float], Head] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,35 +105,6 @@ def _build_timm(name: str, options: BackboneOptions) -> Backbone:
     )
 
 
-def _build_cnn_baseline(options: BackboneOptions) -> Backbone:
-    from fieldmark.models.cnn_baseline import CnnBaseline
-
-    return CnnBaseline(image_size=options.image_size)
-
-
-def _build_normalized_head(width: int, num_classes: int, dropout: float) -> Head:
-    from fieldmark.models.heads import NormalizedLinearHead
-
-    return NormalizedLinearHead(width, num_classes, dropout=dropout)
-
-
 CATALOG: dict[str, ModelRecord] = {
-    record.name: record
-    for record in (
-        ModelRecord(
-            name="cnn-baseline",
-            source="leaf study",
-            description="4 convolutions and a wide layer, logits batch-normalised; from 107 px",
-            image_size=224,
-            build_backbone=_build_cnn_baseline,
-            build_linear_head=_build_normalized_head,
-        ),
-        ModelRecord(
-            name="cnn-baseline-plain",
-            source="leaf study",
-            description="cnn-baseline without batch normalisation on the logits; from 107 px",
-            image_size=224,
-            build_backbone=_build_cnn_baseline,
-        ),
-    )
+    record.name: record for record in (*LEAF_RECORDS, *CLASSIC_RECORDS, *SMALL_VIT_RECORDS)
 }

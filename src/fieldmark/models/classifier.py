@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fieldmark.models.backbones import Backbone
-from fieldmark.models.catalog import BackboneOptions, ModelRecord, find_model
+from fieldmark.models.catalog import find_model
+from fieldmark.models.records import BackboneOptions, ModelRecord
 from fieldmark.models.features import Features
 from fieldmark.models.heads import Head, LinearHead, MlpHead
 from fieldmark.models.published import fetch_weights

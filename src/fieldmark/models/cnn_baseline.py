@@ -66,7 +66,9 @@ class CnnBaseline(nn.Module):
         """Level of each parameter, counted from the image."""
         return depths_by_child(self)
 
-    def forward(self, images: Tensor, *, with_layers: bool = False) -> Features:  # noqa: ARG002
+    def forward(
+        self, images: Tensor, tags: Tensor | None = None, *, with_layers: bool = False
+    ) -> Features:
         """Read images (B, 3, H, W); `layers` stays None: a CNN has no class token."""
         maps = self.pool(self.norm1(self.conv1(images).relu()))  # (B, 16, 54, 54) at 224 px
         maps = self.pool(self.norm2(self.conv2(maps).relu()))  # (B, 64, 12, 12)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fieldmark.errors import RecipeError, hint, nearest
-from fieldmark.recipes.schema import Recipe
+from fieldmark.recipes.schema import Recipe, Section
 
 LIBRARY = files("fieldmark.recipes") / "library"
 DEFAULT_RECIPE = "quick"
@@ -87,6 +87,7 @@ def _read_values(name_or_path: str | Path, seen: tuple[str, ...]) -> tuple[dict[
         values = {}
     if not isinstance(values, dict):
         raise RecipeError(f"{origin}: expected `key: value` lines, found {type(values).__name__}")
+    values = _spell_out(Recipe, values)
     base = values.pop("base", None)
     if base is not None:
         below, _ = _read_values(str(base), (*seen, str(name_or_path)))
@@ -115,6 +116,20 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def _spell_out(section: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write sections that are given as one word in full, so that they merge key by key."""
+    spelled = dict(values)
+    for key, value in values.items():
+        inner = _section_of(section, key) if key in section.model_fields else None
+        if inner is None or value is None:
+            continue
+        if isinstance(value, dict):
+            spelled[key] = _spell_out(inner, value)
+        elif issubclass(inner, Section) and inner.word_key is not None:
+            spelled[key] = {inner.word_key: value}
+    return spelled
+
+
 def _apply(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Write each `a.b=value` into the tree; return what could not be."""
     faults = []
@@ -127,13 +142,10 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
             value = yaml.load(text, _Loader)
         except yaml.YAMLError:
             value = text
-        *sections, key = dotted.strip().split(".")
-        inner = values
-        for section in sections:
-            if not isinstance(inner.get(section), dict):
-                inner[section] = {}
-            inner = inner[section]
-        inner[key] = value
+        keys = dotted.strip().split(".")
+        for key in reversed(keys):
+            value = {key: value}
+        values.update(_merge(values, _spell_out(Recipe, value)))
     return faults
 
 

@@ -7,7 +7,7 @@ faults is in `loading`; nothing here touches files.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -24,6 +24,15 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
     )
+
+    word_key: ClassVar[str | None] = None
+    """The key that is meant where one word is given for the section: `patches: rotated`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_word(cls, values: Any) -> Any:
+        is_word = cls.word_key is not None and not isinstance(values, dict | BaseModel)
+        return {cls.word_key: values} if is_word else values
 
 
 class Split(Section):
@@ -173,6 +182,83 @@ class Data(Section):
     )
 
 
+class Patches(Section):
+    """How a Vision Transformer cuts the image into tokens."""
+
+    word_key: ClassVar[str | None] = "kind"
+
+    kind: Literal["plain", "shifted", "rotated"] = Field(
+        default="plain",
+        description="plain: the patch; shifted: with four half-patch shifts of the image (SPT); "
+        "rotated: with two rotations on top (RPT)",
+    )
+    form: Literal["auto", "published", "added"] = Field(
+        default="auto",
+        description="published: one layer norm and projection of all views; added: their "
+        "projection is added to the plain one and starts at zero, so pretrained weights start "
+        "unchanged; auto: added where weights are loaded",
+    )
+    angles: Literal["per_image", "per_batch", "fixed", "as_published"] = Field(
+        default="per_image",
+        description="drawn for each image or batch in training, the middle of the range in "
+        "evaluation; fixed: always the middle; as_published: drawn per batch in evaluation too",
+    )
+    interpolation: Literal["nearest", "bilinear"] = Field(
+        default="nearest", description="how rotated pixels are read"
+    )
+    fill: Literal["zeros", "reflect", "edge"] = Field(
+        default="zeros", description="what rotations see outside the image; shifts see zeros"
+    )
+
+
+class Tags(Section):
+    """Tags of an image as a second modality of a Vision Transformer."""
+
+    word_key: ClassVar[str | None] = "tokenizer"
+
+    tokenizer: Literal["off", "wordpiece", "whole"] = Field(
+        default="off", description="wordpiece: tags in pieces of words; whole: one token per tag"
+    )
+    max_tokens: int = Field(
+        default=32, ge=3, le=512, description="tokens per image, [CLS] and [SEP] among them"
+    )
+    vocabulary: str | None = Field(
+        default=None,
+        description="wordpiece: a tokenizer.json, a vocab.txt or a hub name; null: learned from "
+        "the training split's tags",
+    )
+    vocabulary_size: int = Field(
+        default=30522, ge=100, le=1000000, description="most entries of a learned vocabulary"
+    )
+    min_count: int = Field(
+        default=2, ge=1, description="tags of fewer training images are unknown (whole)"
+    )
+    clean: bool = Field(
+        default=False, description="clean tags as Animesion did (counts split off, symbols, rare)"
+    )
+    shuffle: bool = Field(
+        default=False, description="another order of the tags each time in training"
+    )
+    hide: Share = Field(
+        default=0.15,
+        description="share of training images shown without their tags, so that the network also "
+        "works without",
+    )
+    mask_padding: bool = Field(default=True, description="attention leaves padding out")
+    type_embedding: bool = Field(
+        default=True, description="learned vectors tell image and tag tokens apart"
+    )
+    dropout: Share = Field(default=0.1, description="dropout on the embedded tags")
+    image: bool = Field(
+        default=True, description="false: classify by the tags alone, the image is not seen"
+    )
+    propose: Literal["off", "bert", "full", "sigmoid"] = Field(
+        default="off",
+        description="also learn to fill in masked tags, so that the run can propose them: how "
+        "many are masked (15%; from none to all; none, rising, all)",
+    )
+
+
 class Model(Section):
     """The network."""
 
@@ -185,12 +271,41 @@ class Model(Section):
     weights: str | None = Field(
         default=None, description="start from this file: .safetensors, .pth or .npz"
     )
-    head: Literal["linear", "mlp"] = Field(
-        default="linear", description="what maps features to classes"
+    patches: Patches = Field(default=Patches(), description="how the image becomes tokens (ViT)")
+    attention: Literal["global", "local"] = Field(
+        default="global",
+        description="local: learned temperature, no token attends to itself (LSA, ViT)",
+    )
+    tags: Tags = Field(default=Tags(), description="tags as a second modality (ViT)")
+    head: Literal["linear", "mlp", "ifa"] = Field(
+        default="linear",
+        description="what maps features to classes; ifa: joins the class tokens of all layers",
     )
     head_width: int = Field(default=512, ge=1, le=65536, description="hidden units of the mlp head")
     head_dropout: Share = Field(
         default=0.0, description="dropout in the head (mlp: before its last layer)"
+    )
+    head_zero_init: bool = Field(
+        default=False, description="the head's last layer starts at zero: equal probabilities"
+    )
+    head_token_norm: bool = Field(
+        default=False, description="ifa: layer norm on each layer's token before they are joined"
+    )
+    head_layer_softmax: bool = Field(
+        default=False, description="ifa: weights of the layers are positive and sum to 1"
+    )
+    norm: Literal["own", "batch", "layer", "instance", "group", "weight_standardized"] = Field(
+        default="own",
+        description="normalisation of a CNN in place of its batch norm (weight_standardized: "
+        "group norm and standardised convolutions)",
+    )
+    init: Literal["own", "xavier"] = Field(
+        default="own", description="random start: the network's own, or Xavier-uniform everywhere"
+    )
+    positions: Literal["timm", "corners"] = Field(
+        default="timm",
+        description="how loaded position embeddings reach another grid: timm's antialiased "
+        "bicubic, or linear with corners on corners as Animesion did",
     )
     freeze: Literal["none", "backbone"] = Field(default="none", description="what is not trained")
     drop_path: Share = Field(default=0.0, description="stochastic depth, where the network has it")
@@ -211,6 +326,10 @@ class Optim(Section):
     weight_decay: float = Field(
         default=0.05, ge=0.0, le=10.0, description="adam: L2; adamw: decoupled"
     )
+    decay_all: bool = Field(
+        default=False, description="weight decay on biases, norms and single vectors too"
+    )
+    eps: float = Field(default=1e-8, gt=0.0, lt=1.0, description="adam, adamw: added to the root")
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0, description="sgd's momentum; adam's beta1")
     batch_size: int = Field(default=32, ge=1, le=65536, description="images per step and process")
     accumulate: int = Field(default=1, ge=1, le=1024, description="batches per update")
@@ -218,6 +337,9 @@ class Optim(Section):
         default=None, gt=0.0, description="largest gradient norm; null: any"
     )
     epochs: int = Field(default=10, ge=0, le=100000, description="0 keeps the weights as loaded")
+    max_updates: int = Field(
+        default=0, ge=0, description="end after so many updates, mid-epoch if need be; 0: by epochs"
+    )
     warmup: float = Field(
         default=0.0, ge=0.0, description="below 1: share of all updates; from 1: number of updates"
     )
@@ -236,6 +358,29 @@ class Optim(Section):
         gt=0.0,
         le=1.0,
         description="learning rate of each block relative to the next one",
+    )
+
+
+class Distill(Section):
+    """A second network whose answers are learned from."""
+
+    word_key: ClassVar[str | None] = "teacher"
+
+    teacher: str | None = Field(
+        default=None,
+        description="a run's folder, or a timm name with published weights for the same classes",
+    )
+    mode: Literal["hard", "soft"] = Field(
+        default="hard", description="hard: the teacher's first class; soft: its probabilities"
+    )
+    alpha: Share = Field(default=0.5, description="share of the loss that the teacher gives")
+    tau: float = Field(
+        default=1.0, gt=0.0, le=100.0, description="soft: temperature of both networks"
+    )
+    view: Literal["same", "plain"] = Field(
+        default="same",
+        description="what the teacher sees: the student's augmented image, or the plain one (its "
+        "answers are then computed once)",
     )
 
 
@@ -259,6 +404,15 @@ class Loss(Section):
     )
     mixup: float = Field(default=0.0, ge=0.0, le=10.0, description="alpha of mixup; 0: off")
     cutmix: float = Field(default=0.0, ge=0.0, le=10.0, description="alpha of cutmix; 0: off")
+    distill: Distill = Field(default=Distill(), description="learning from a teacher")
+    exclusion: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="reward for class tokens that differ between layers (ifa; Animesion 0.01)",
+    )
+    exclusion_distance: int = Field(default=2, ge=1, le=64, description="layers between the two")
+    exclusion_tau: float = Field(default=1.0, gt=0.0, le=100.0, description="their temperature")
 
 
 class Recipe(Section):
