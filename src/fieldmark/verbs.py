@@ -18,7 +18,7 @@ from fieldmark.evaluation.metrics import (
     score_classes,
 )
 from fieldmark.evaluation.predictions import Predictions, save_predictions
-from fieldmark.evaluation.rows import PredictedRow, predict_inputs, predict_table
+from fieldmark.evaluation.rows import PredictedRow, predict_inputs, predict_table, without_tags
 from fieldmark.recipes import Recipe, read_recipe
 from fieldmark.reporting.writing import WrittenReport, write_report
 from fieldmark.runs.folder import RunFolder
@@ -32,7 +32,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of one set of images, their 95% bootstrap intervals, and the predictions behind."""
+    """Metrics of one set of images, their 95% bootstrap intervals, and the predictions behind.
+
+    without_tags: the same of the same images without their tags, for a run that takes tags and
+        images that have some. notes: sentences for people.
+    """
 
     num_images: int
     metrics: Mapping[str, float]
@@ -40,6 +44,8 @@ class Evaluation:
     classes: Sequence[ClassScore]
     predictions: Predictions
     path: Path
+    without_tags: Evaluation | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def errors(self) -> Mapping[str, str]:
@@ -85,21 +91,25 @@ class Run:
     ) -> Evaluation:
         """Predict a split of the run's own images, or other labelled images, and score them.
 
-        The predictions are stored in the run. Other images must have labels the run knows.
+        The predictions are stored in the run. Other images must have labels the run knows. A run
+        that takes tags is scored with the images' tags and, in `without_tags`, without them.
         """
         table = self._own_split(split) if data is None else self._other_table(data, split)
         name = split if data is None else f"{Path(table.source).stem}-{split}"
         predictor = self.predictor(choose_device())
-        predictions = predict_table(predictor, table, progress=progress)
         path = self.folder.predictions_path(name)
-        save_predictions(predictions, path)
-        return Evaluation(
-            num_images=len(predictions) - len(predictions.errors),
-            metrics=compute_metrics(predictions),
-            intervals=compute_intervals(predictions),
-            classes=score_classes(predictions),
-            predictions=predictions,
-            path=path,
+        num_bare = sum(not row.tags for row in table.rows)
+        if predictor.encode_tags is None or num_bare == len(table):
+            scores = _score(predict_table(predictor, table, progress=progress), path)
+            return scores if predictor.encode_tags is None else replace(scores, notes=(NO_TAGS,))
+        halves = _in_halves(progress)
+        scores = _score(predict_table(predictor, table, progress=halves[0]), path)
+        bare = predict_table(predictor, without_tags(table), progress=halves[1])
+        note = f"{num_bare:,} of {len(table):,} images have no tags: they count in both scores."
+        return replace(
+            scores,
+            without_tags=_score(bare, self.folder.predictions_path(f"{name}-without-tags")),
+            notes=(note,) if num_bare else (),
         )
 
     def predict(
@@ -110,9 +120,14 @@ class Run:
         columns: Mapping[str, str] | None = None,
         image_root: str | Path | None = None,
         allow_outside: bool = False,
+        num_tags: int = 0,
         progress: Progress | None = None,
     ) -> list[PredictedRow]:
-        """Classify files, folders and tables; rows come in input order, failed ones in place."""
+        """Classify files, folders and tables; rows come in input order, failed ones in place.
+
+        Tables are classified with their column `tags`, if the run takes tags. `num_tags` asks for
+        so many proposed tags per image; the run must have learned to (`model.tags.propose`).
+        """
         return predict_inputs(
             self.predictor(choose_device()),
             inputs,
@@ -120,6 +135,7 @@ class Run:
             columns=columns or {},
             image_root=image_root,
             allow_outside=allow_outside,
+            num_tags=num_tags,
             progress=progress,
         )
 
@@ -156,6 +172,32 @@ class Run:
         if len(chosen) == 0:
             raise DataError(f"{table.source}: holds no image in its {split} split")
         return replace(chosen, class_names=known)
+
+
+NO_TAGS = "None of the images has tags: these are the scores without tags."
+
+
+def _score(predictions: Predictions, path: Path) -> Evaluation:
+    """Store predictions and score them."""
+    save_predictions(predictions, path)
+    return Evaluation(
+        num_images=len(predictions) - len(predictions.errors),
+        metrics=compute_metrics(predictions),
+        intervals=compute_intervals(predictions),
+        classes=score_classes(predictions),
+        predictions=predictions,
+        path=path,
+    )
+
+
+def _in_halves(progress: Progress | None) -> tuple[Progress | None, Progress | None]:
+    """Two reports that together make one, for two passes over the same images."""
+    if progress is None:
+        return None, None
+    return (
+        lambda done, total: progress(done, 2 * total),
+        lambda done, total: progress(total + done, 2 * total),
+    )
 
 
 def train(
@@ -212,9 +254,14 @@ def _resolve_source(recipe: Recipe, data: Table | str | Path | None) -> Recipe:
 
 
 def _resolve_weights(recipe: Recipe) -> Recipe:
-    if recipe.model.weights is None:
-        return recipe
-    found = {"weights": _absolute(recipe.model.weights)}
+    """The recipe with the files it names made absolute, so that it repeats the run anywhere."""
+    found: dict[str, object] = {}
+    if recipe.model.weights is not None:
+        found["weights"] = _absolute(recipe.model.weights)
+    vocabulary = recipe.model.tags.vocabulary
+    if vocabulary is not None and Path(vocabulary).is_file():  # else a name on the hub
+        named = {"vocabulary": _absolute(vocabulary)}
+        found["tags"] = recipe.model.tags.model_copy(update=named)
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
 
 

@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+from fieldmark.models.records import BackboneOptions
 from fieldmark.models.timm_zoo import build_timm_backbone
 
 
@@ -24,7 +25,7 @@ def test_pooled_features_under_timms_classifier_give_timms_logits(
 ) -> None:
     options = {"img_size": image_size} if name.startswith("vit") else {}
     net = timm.create_model(name, **options).eval()
-    backbone = build_timm_backbone(name, image_size=image_size).eval()
+    backbone = build_timm_backbone(name, BackboneOptions(image_size=image_size)).eval()
     backbone.load_state_dict(net.state_dict(), strict=False)
     images = torch.randn(2, 3, image_size, image_size)
     with torch.no_grad():
@@ -33,14 +34,14 @@ def test_pooled_features_under_timms_classifier_give_timms_logits(
 
 
 def test_parameters_have_timms_own_names() -> None:
-    backbone = build_timm_backbone("resnet10t", image_size=32)
+    backbone = build_timm_backbone("resnet10t", BackboneOptions(image_size=32))
     names = timm.create_model("resnet10t", num_classes=0).state_dict().keys()
     assert backbone.state_dict().keys() == names
     assert {name for name, _ in backbone.named_parameters()} <= names
 
 
 def test_a_child_that_is_replaced_is_replaced_in_the_network() -> None:
-    backbone = build_timm_backbone("vit_tiny_patch16_224", image_size=32).eval()
+    backbone = build_timm_backbone("vit_tiny_patch16_224", BackboneOptions(image_size=32)).eval()
     images = torch.randn(1, 3, 32, 32)
     before = backbone(images).pooled
     backbone.norm = nn.Identity()
@@ -49,7 +50,9 @@ def test_a_child_that_is_replaced_is_replaced_in_the_network() -> None:
 
 
 def test_conversion_reaches_the_network() -> None:
-    backbone = build_timm_backbone("resnet10t", image_size=32).to(torch.float64).eval()
+    backbone = (
+        build_timm_backbone("resnet10t", BackboneOptions(image_size=32)).to(torch.float64).eval()
+    )
     assert backbone(torch.randn(1, 3, 32, 32, dtype=torch.float64)).pooled.dtype == torch.float64
     assert all(
         p is q for p, q in zip(backbone.parameters(), backbone.net.parameters(), strict=True)
@@ -57,7 +60,7 @@ def test_conversion_reaches_the_network() -> None:
 
 
 def test_pickled_backbone_still_shares_its_network() -> None:
-    backbone = build_timm_backbone("resnet10t", image_size=32).eval()
+    backbone = build_timm_backbone("resnet10t", BackboneOptions(image_size=32)).eval()
     again = pickle.loads(pickle.dumps(backbone))
     images = torch.randn(1, 3, 32, 32)
     assert torch.equal(again(images).pooled, backbone(images).pooled)
@@ -66,13 +69,13 @@ def test_pickled_backbone_still_shares_its_network() -> None:
 
 
 def test_training_mode_reaches_the_network_itself() -> None:
-    backbone = build_timm_backbone("resnet10t", image_size=32)
+    backbone = build_timm_backbone("resnet10t", BackboneOptions(image_size=32))
     assert not backbone.eval().net.training
     assert backbone.train().net.training
 
 
 def test_layers_are_the_class_token_of_each_block() -> None:
-    backbone = build_timm_backbone("vit_tiny_patch16_224", image_size=32).eval()
+    backbone = build_timm_backbone("vit_tiny_patch16_224", BackboneOptions(image_size=32)).eval()
     outputs = []
     for block in backbone.net.blocks:
         block.register_forward_hook(lambda module, inputs, output: outputs.append(output[:, 0]))
@@ -81,7 +84,7 @@ def test_layers_are_the_class_token_of_each_block() -> None:
 
 
 def test_layers_of_a_mean_pooled_network_are_mean_patches() -> None:
-    backbone = build_timm_backbone("test_vit3", image_size=32).eval()
+    backbone = build_timm_backbone("test_vit3", BackboneOptions(image_size=32)).eval()
     assert backbone.net.global_pool != "token"
     outputs = []
     prefix = backbone.net.num_prefix_tokens
@@ -106,14 +109,14 @@ def test_layers_of_a_mean_pooled_network_are_mean_patches() -> None:
 def test_tokens_lie_on_their_grid(
     name: str, image_size: int, grid: tuple[int, int], num_prefix: int, stride: int
 ) -> None:
-    backbone = build_timm_backbone(name, image_size=image_size).eval()
+    backbone = build_timm_backbone(name, BackboneOptions(image_size=image_size)).eval()
     with torch.no_grad():
         features = backbone(torch.zeros(1, 3, image_size, image_size))
     assert (features.grid, features.num_prefix, backbone.stride) == (grid, num_prefix, stride)
 
 
 def test_tokens_of_a_map_go_row_by_row() -> None:
-    backbone = build_timm_backbone("resnet10t", image_size=96).eval()
+    backbone = build_timm_backbone("resnet10t", BackboneOptions(image_size=96)).eval()
     images = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
         maps = backbone.net.forward_features(images)  # (1, D, 3, 3)
@@ -123,12 +126,12 @@ def test_tokens_of_a_map_go_row_by_row() -> None:
 
 def test_probing_leaves_no_trace() -> None:
     """CoaT keeps tables between calls; a probe on shapes alone must not fill them."""
-    backbone = build_timm_backbone("coat_lite_tiny", image_size=224).eval()
+    backbone = build_timm_backbone("coat_lite_tiny", BackboneOptions(image_size=224)).eval()
     with torch.no_grad():
         assert backbone(torch.zeros(1, 3, 224, 224)).pooled.isfinite().all()
 
 
 def test_statistics_are_those_of_the_weights() -> None:
-    backbone = build_timm_backbone("vit_tiny_patch16_224", image_size=32)
+    backbone = build_timm_backbone("vit_tiny_patch16_224", BackboneOptions(image_size=32))
     assert backbone.statistics.mean == (0.5, 0.5, 0.5)
     assert backbone.interpolation == "bicubic"

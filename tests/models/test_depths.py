@@ -4,6 +4,7 @@ from torch import nn
 
 from fieldmark.models.cnn_baseline import CnnBaseline
 from fieldmark.models.depths import depths_by_child
+from fieldmark.models.records import BackboneOptions
 from fieldmark.models.timm_zoo import build_timm_backbone
 
 
@@ -19,7 +20,9 @@ def test_baseline_deepens_from_image_to_wide_layer() -> None:
 
 
 def test_vit_deepens_block_by_block() -> None:
-    depths = build_timm_backbone("vit_tiny_patch16_224", image_size=32).parameter_depths()
+    depths = build_timm_backbone(
+        "vit_tiny_patch16_224", BackboneOptions(image_size=32)
+    ).parameter_depths()
     assert depths["pos_embed"] == depths["patch_embed.proj.weight"] == 0
     assert [depths[f"blocks.{i}.norm1.weight"] for i in range(12)] == list(range(1, 13))
     assert depths["norm.weight"] == 12

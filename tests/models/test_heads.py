@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fieldmark.models.heads import LinearHead, MlpHead, NormalizedLinearHead
+from fieldmark.models.heads import DistilledHead, LinearHead, MlpHead, NormalizedLinearHead
 
 
 def test_linear_head_is_one_linear_layer() -> None:
@@ -36,3 +36,12 @@ def test_normalized_head_gives_logits_of_mean_0_and_deviation_1_in_training() ->
     logits = NormalizedLinearHead(8, 3)(torch.randn(64, 8))
     assert torch.allclose(logits.mean(dim=0), torch.zeros(3), atol=1e-5)
     assert torch.allclose(logits.std(dim=0, correction=0), torch.ones(3), atol=1e-2)
+
+
+def test_distilled_head_predicts_the_mean_of_its_two_branches() -> None:
+    head = DistilledHead(8, 3)
+    tokens = torch.randn(2, 8)
+    first, second = head.branches(tokens)
+    torch.testing.assert_close(first, head.class_token(tokens[:, :4]))
+    torch.testing.assert_close(second, head.distillation_token(tokens[:, 4:]))
+    torch.testing.assert_close(head(tokens), (first + second) / 2)

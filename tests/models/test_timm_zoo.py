@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fieldmark.errors import ImageSizeError, ModelError, UnknownModelError
+from fieldmark.models.records import BackboneOptions
 from fieldmark.models.timm_zoo import build_timm_backbone, find_image_sizes, find_timm_size
 
 
@@ -21,13 +22,16 @@ def test_nearest_sizes_are_found(name: str, image_size: int, sizes: list[int]) -
 
 def test_size_error_says_patch_and_both_neighbours() -> None:
     with pytest.raises(ImageSizeError, match=r"100 px.*patches of 16 px.*96 px and 112 px"):
-        build_timm_backbone("vit_tiny_patch16_224", image_size=100)
+        build_timm_backbone("vit_tiny_patch16_224", BackboneOptions(image_size=100))
 
 
 def test_windows_are_fitted_or_refused() -> None:
-    assert build_timm_backbone("swin_tiny_patch4_window7_224", image_size=96).stride == 32
+    assert (
+        build_timm_backbone("swin_tiny_patch4_window7_224", BackboneOptions(image_size=96)).stride
+        == 32
+    )
     with pytest.raises(ImageSizeError, match="Nearest sizes that work"):
-        build_timm_backbone("test_coatnet", image_size=100)
+        build_timm_backbone("test_coatnet", BackboneOptions(image_size=100))
 
 
 def test_unknown_weights_of_a_known_network_are_named() -> None:
@@ -43,4 +47,4 @@ def test_other_names_are_unknown(name: str) -> None:
 
 def test_encoders_without_pooling_are_refused() -> None:
     with pytest.raises(ModelError, match="pools no features"):
-        build_timm_backbone("qwen3_vit_88m_enc", image_size=768)
+        build_timm_backbone("qwen3_vit_88m_enc", BackboneOptions(image_size=768))

@@ -11,10 +11,12 @@ from rich import box
 from rich.table import Table
 
 from fieldmark.cli.output import Output, stdout_for_results
-from fieldmark.errors import UnreadableImageError
+from fieldmark.errors import FieldmarkError, UnreadableImageError
 
 if TYPE_CHECKING:
     from fieldmark.evaluation.rows import PredictedRow
+
+DEFAULT_TAGS = 10
 
 
 def predict(
@@ -23,6 +25,7 @@ def predict(
     /,
     *,
     top: int = 5,
+    tags: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None,
     out: Path | None = None,
     column: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     image_root: str | None = None,
@@ -39,8 +42,12 @@ def predict(
         Image files, folders of images, or tables with an `image` column.
     top
         Classes per image. 0 with --out: only the columns image,label.
+    tags
+        Also propose so many tags per image (without a number: 10), for a run that learned to
+        (model.tags.propose). Give it behind the images.
     out
-        Write a .csv with the columns image,label,p1,p2,... instead of printing each image.
+        Write a .csv with the columns image,label,p1,p2,... (and tags, where they are proposed)
+        instead of printing each image.
     column
         Columns of the table by role, e.g. image=path.
     image_root
@@ -59,6 +66,7 @@ def predict(
             columns=columns,
             image_root=image_root,
             allow_outside=allow_outside,
+            num_tags=_num_tags(tags),
             progress=counter,
         )
     if out is not None:
@@ -75,22 +83,40 @@ def predict(
         raise UnreadableImageError(f"none of the {len(rows)} images could be read")
 
 
+def _num_tags(words: tuple[int, ...] | None) -> int:
+    """How many tags `--tags`, `--tags 5` or its absence ask for."""
+    if words is None:
+        return 0
+    if len(words) > 1 or any(number < 1 for number in words):
+        told = " ".join(map(str, words))
+        raise FieldmarkError(f"--tags: expected one number of tags from 1, not {told}")
+    return words[0] if words else DEFAULT_TAGS
+
+
 def _as_json(row: PredictedRow) -> dict[str, object]:
     if row.error is not None:
         return {"image": row.image, "error": row.error}
     top = [{"label": c.label, "probability": c.probability} for c in row.top]
-    return {"image": row.image, "top": top}
+    answer: dict[str, object] = {"image": row.image, "top": top}
+    if row.tags:
+        answer["tags"] = [{"tag": tag.tag, "share": tag.share} for tag in row.tags]
+    return answer
 
 
 def _as_csv(
     rows: Sequence[PredictedRow], top: int
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     width = min(top, max((len(row.top) for row in rows), default=0))
-    header = ("image", "label", *(f"p{place + 1}" for place in range(width)))
+    has_tags = any(row.tags for row in rows)
+    numbered = tuple(f"p{place + 1}" for place in range(width))
+    header = ("image", "label", *numbered, *(["tags"] if has_tags else []))
     lines = []
     for row in rows:
         numbers = [f"{c.probability:.6f}" for c in row.top[:width]]
-        lines.append((row.image, row.label, *numbers, *[""] * (width - len(numbers))))
+        cells = (row.image, row.label, *numbers, *[""] * (width - len(numbers)))
+        # As a table with tags has them, so that it can be read as one.
+        tags = ";".join(tag.tag for tag in row.tags)
+        lines.append((*cells, tags) if has_tags else cells)
     return header, lines
 
 
@@ -98,7 +124,12 @@ def _as_table(rows: Sequence[PredictedRow]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("image", overflow="fold")
     table.add_column("classes, most probable first", overflow="fold")
+    has_tags = any(row.tags for row in rows)
+    if has_tags:
+        table.add_column("proposed tags, most likely first", overflow="fold")
     for row in rows:
         classes = "   ".join(f"{c.label} {c.probability:.3f}" for c in row.top)
-        table.add_row(row.image, classes if row.error is None else f"error: {row.error}")
+        tags = ", ".join(tag.tag for tag in row.tags)
+        told = classes if row.error is None else f"error: {row.error}"
+        table.add_row(row.image, told, *([tags] if has_tags else []))
     return table

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 
 from fieldmark.cli.output import Output
+
+if TYPE_CHECKING:
+    from fieldmark.recipes.families import Family
 
 
 def recipes(name: str | None = None, /, *, output: Output = Output()) -> None:
@@ -16,7 +21,7 @@ def recipes(name: str | None = None, /, *, output: Output = Output()) -> None:
     name
         A shipped recipe.
     """
-    from fieldmark.recipes import list_recipes, read_recipe, read_shipped_text, render_recipe
+    from fieldmark.recipes import read_recipe, read_shipped_text, render_recipe
 
     if name is not None:
         recipe = read_recipe(name)
@@ -24,8 +29,47 @@ def recipes(name: str | None = None, /, *, output: Output = Output()) -> None:
         whole = f"# --- every key, as resolved ---\n{render_recipe(recipe)}"
         output.answer(result, read_shipped_text(name), whole)
         return
-    lines = list_recipes()
-    table = Table("recipe", "what it is", box=box.SIMPLE_HEAD)
-    for recipe_name, line in lines.items():
-        table.add_row(recipe_name, line)
-    output.answer({"recipes": [{"name": n, "description": d} for n, d in lines.items()]}, table)
+    _list(output)
+
+
+def _list(output: Output) -> None:
+    from fieldmark.recipes import list_recipes
+    from fieldmark.recipes.family_files import read_families
+
+    lines, families = list_recipes(), read_families()
+    published = {name: text for family in families for name, text in family.rows().items()}
+    composed = {name for family in families for name in family.names()}
+    plain = Table(_name_column(), "what it is", box=box.SIMPLE_HEAD)
+    for name, line in lines.items():
+        if name not in composed:
+            plain.add_row(name, line)
+    shown: list[str | Table] = [plain]
+    for family in families:
+        shown += [_introduce(family), _tabulate(family)]
+    entries = [
+        {"name": name, "description": line, "published": published.get(name)}
+        for name, line in lines.items()
+    ]
+    output.answer({"recipes": entries}, *shown)
+
+
+def _introduce(family: Family) -> str:
+    """What the family is, and how its names are made."""
+    prefix = [family.prefix] if family.prefix else []
+    words = [f"<{g.name}>" if g.required else f"[{'|'.join(g.words)}]" for g in family.groups]
+    return (
+        f"{family.about[0].upper()}{family.about[1:]}.\n"
+        f"Names: {'-'.join([*prefix, *words])}. Scores: {family.score}."
+    )
+
+
+def _tabulate(family: Family) -> Table:
+    table = Table(_name_column(), "what it is", "published", box=box.SIMPLE_HEAD)
+    for name, published in family.rows().items():
+        words = family.find_words(name) or {}
+        table.add_row(name, family.describe(words), published)
+    return table
+
+
+def _name_column() -> Column:
+    return Column("recipe", no_wrap=True)  # names are there to be copied

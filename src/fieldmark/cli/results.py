@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -50,7 +51,7 @@ def describe_evaluation(
         "split": split,
         "num_images": scores.num_images,
         "metrics": dict(scores.metrics),
-        "intervals": {name: list(bounds) for name, bounds in scores.intervals.items()},
+        "intervals": _as_lists(scores.intervals),
         "classes": [
             {
                 "label": c.name,
@@ -63,13 +64,25 @@ def describe_evaluation(
         ],
         "errors": [{"image": i, "error": reason} for i, reason in scores.errors.items()],
         "predictions": str(scores.path),
+        "notes": list(scores.notes),
     }
+    if scores.without_tags is not None:
+        result["without_tags"] = {
+            "metrics": dict(scores.without_tags.metrics),
+            "intervals": _as_lists(scores.without_tags.intervals),
+            "predictions": str(scores.without_tags.path),
+        }
     shown: list[Shown] = [_metrics_table(scores, split)]
+    shown += [f"note     {note}" for note in scores.notes]
     tested = sorted((c for c in scores.classes if c.support), key=lambda c: c.f1)
     weakest = "  ".join(f"{c.name} {c.f1:.2f}" for c in tested[:WORST_SHOWN])
     shown.append(f"weakest  {weakest}  (F1)")
     shown += [f"error    {image}: {reason}" for image, reason in scores.errors.items()]
     return result, shown
+
+
+def _as_lists(intervals: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
+    return {name: list(bounds) for name, bounds in intervals.items()}
 
 
 def _metrics_table(scores: Evaluation, split: str) -> Table:
@@ -80,9 +93,16 @@ def _metrics_table(scores: Evaluation, split: str) -> Table:
         title_style="bold",
     )
     table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("95% interval", justify="right")
-    for name, value in scores.metrics.items():
-        low, high = scores.intervals[name]
-        table.add_row(name, f"{value:.4f}", f"{low:.4f} - {high:.4f}")
+    parts = [("value", scores)]
+    if scores.without_tags is not None:
+        parts = [("with tags", scores), ("without tags", scores.without_tags)]
+    for title, _ in parts:
+        table.add_column(title, justify="right")
+        table.add_column("95% interval", justify="right")
+    for name in scores.metrics:
+        cells = []
+        for _, part in parts:
+            low, high = part.intervals[name]
+            cells += [f"{part.metrics[name]:.4f}", f"{low:.4f} - {high:.4f}"]
+        table.add_row(name, *cells)
     return table

@@ -23,6 +23,7 @@ from fieldmark.data.images import decode_image
 from fieldmark.data.sampling import EpochOrder, SampleAddress
 from fieldmark.data.stores import ImageStore
 from fieldmark.data.table import Table
+from fieldmark.data.tags import TagEncoder
 from fieldmark.errors import DataError, TableError, UnreadableImageError
 from fieldmark.seeds import derive_seed
 
@@ -33,13 +34,15 @@ class Batch:
 
     images: (B, 3, H, W) float32. targets: (B,) int64 class index, -1 where the row has no label;
     multi-label: (B, K) float32, 1 for each label. positions: (B,) int64 rows of the table.
-    unreadable: (position, reason) of the images that are not in `images`.
+    unreadable: (position, reason) of the images that are not in `images`. tags: (B, T) int64
+    token ids, None where the loader encodes none.
     """
 
     images: Tensor
     targets: Tensor
     positions: Tensor
     unreadable: tuple[tuple[int, str], ...] = ()
+    tags: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,6 +54,7 @@ class Batch:
             images=self.images.pin_memory(),
             targets=self.targets.pin_memory(),
             positions=self.positions.pin_memory(),
+            tags=None if self.tags is None else self.tags.pin_memory(),
         )
 
 
@@ -64,16 +68,18 @@ def build_loader(
     num_workers: int,
     num_processes: int = 1,
     process_index: int = 0,
+    encode_tags: TagEncoder | None = None,
 ) -> Loader:
     """Build the loader of a table.
 
     With an `order`, `transform(image, seed)` is called with a seed of each image's own. Without
     one the rows come as they stand, for evaluation, and `transform(image)` takes no seed. Both
     map an RGB image to (3, H, W) float32, H and W the same for all. `batch_size` is per process.
+    `encode_tags` gives the batches `tags`; it gets a seed wherever the transform does.
 
     Raises `TableError` for labels that are no class, `DataError` for too few training images.
     """
-    images = _Images(table, transform, seed=None if order is None else seed)
+    images = _Images(table, transform, encode_tags, seed=None if order is None else seed)
     return Loader(
         images,
         order or EpochOrder.in_table_order(table),
@@ -168,22 +174,32 @@ class _Sample:
     position: int
     target: Tensor | int
     image: Tensor | None
+    tags: Tensor | None = None
     reason: str = ""
 
 
 class _Images(Dataset[_Sample]):
-    """Reads, decodes and transforms the image at an address.
+    """Reads, decodes and transforms the image at an address, and encodes its tags.
 
     Names and labels are held in a few arrays instead of a million objects: workers read them
     without touching the reference counts in pages that they share with the parent.
     """
 
-    def __init__(self, table: Table, transform: Callable[..., Tensor], *, seed: int | None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        transform: Callable[..., Tensor],
+        encode_tags: TagEncoder | None,
+        *,
+        seed: int | None,
+    ) -> None:
         self._store: ImageStore = table.store
         self._transform = transform
+        self._encode_tags = encode_tags
         self._seed = seed
         self._names = pa.array([row.image for row in table.rows], pa.large_string())
         self._labels = _Labels(table)
+        self._tags = None if encode_tags is None else _TagNames(table)
 
     def __getitem__(self, address: SampleAddress) -> _Sample:
         position = address.position
@@ -191,8 +207,8 @@ class _Images(Dataset[_Sample]):
         try:
             image = decode_image(self._store.read(self._names[position].as_py()))
         except UnreadableImageError as error:
-            return _Sample(position, target, None, str(error))
-        return _Sample(position, target, self._apply(image, address))
+            return _Sample(position, target, None, reason=str(error))
+        return _Sample(position, target, self._apply(image, address), self._encode(address))
 
     def empty_batch(self) -> Batch:
         """A batch without images, of the shape that others have; a faulty transform fails here."""
@@ -201,13 +217,24 @@ class _Images(Dataset[_Sample]):
             images=torch.empty((0, *image.shape), dtype=image.dtype),
             targets=self._labels.empty(),
             positions=torch.empty(0, dtype=torch.int64),
+            tags=None if self._encode_tags is None else self._encode_tags(None)[None, :][:0],
         )
 
     def _apply(self, image: Image.Image, address: SampleAddress) -> Tensor:
+        seed = self._derive_seed("augment", address)
+        return self._transform(image) if seed is None else self._transform(image, seed)
+
+    def _encode(self, address: SampleAddress) -> Tensor | None:
+        if self._encode_tags is None or self._tags is None:
+            return None
+        names = self._tags.read(address.position)
+        return self._encode_tags(names, self._derive_seed("tags", address))
+
+    def _derive_seed(self, what: str, address: SampleAddress) -> int | None:
+        """The seed of one draw of an image for one use; None in evaluation."""
         if self._seed is None:
-            return self._transform(image)
-        seed = derive_seed(self._seed, "augment", address.epoch, address.position, address.draw)
-        return self._transform(image, seed)
+            return None
+        return derive_seed(self._seed, what, address.epoch, address.position, address.draw)
 
 
 class _Labels:
@@ -240,6 +267,25 @@ class _Labels:
         return torch.empty(0, dtype=torch.int64)
 
 
+class _TagNames:
+    """Tags of all rows, one row's behind the other's; few different ones are many in all."""
+
+    def __init__(self, table: Table) -> None:
+        names = dict.fromkeys(tag for row in table.rows for tag in row.tags or ())
+        index = {name: place for place, name in enumerate(names)}
+        self._names = pa.array(list(names), pa.large_string())
+        self._indices = np.array(
+            [index[tag] for row in table.rows for tag in row.tags or ()], dtype=np.int32
+        )
+        self._ends = np.cumsum([len(row.tags or ()) for row in table.rows], dtype=np.int64)
+
+    def read(self, position: int) -> tuple[str, ...]:
+        """The tags of a row; none where it has none."""
+        start = self._ends[position - 1] if position else 0
+        indices = self._indices[start : self._ends[position]]
+        return tuple(self._names[int(place)].as_py() for place in indices)
+
+
 def _check_labels(table: Table) -> None:
     unknown = sorted(set(table.class_counts()) - set(table.class_names))
     if unknown:
@@ -266,4 +312,7 @@ class _Collate:
             targets=default_collate([sample.target for sample in readable]),
             positions=default_collate([sample.position for sample in readable]),
             unreadable=unreadable,
+            tags=None
+            if self.empty.tags is None
+            else default_collate([sample.tags for sample in readable]),
         )

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fieldmark.data.loaders import Loader
+from fieldmark.data.loaders import Batch, Loader
 from fieldmark.data.table import Table
 from fieldmark.evaluation.predictions import TOP_K, Predictions, PredictionsCollector
 
@@ -36,13 +36,19 @@ def collect_predictions(
             for position, reason in batch.unreadable:
                 collector.fail(position, reason)
             if len(batch.images):
-                logits = model(batch.images.to(device, non_blocking=True))  # (B, outputs)
+                logits = model(*_inputs(batch, device))  # (B, outputs)
                 collector.add(batch.positions, logits)
             done += len(batch.images) + len(batch.unreadable)
             if progress is not None:
                 progress(done, len(table))
     model.train(was_training)
     return collector.finish()
+
+
+def _inputs(batch: Batch, device: str) -> tuple[Tensor, ...]:
+    """What the model takes: images, and tags where the loader encodes them."""
+    given = (batch.images,) if batch.tags is None else (batch.images, batch.tags)
+    return tuple(tensor.to(device, non_blocking=True) for tensor in given)
 
 
 def autocast(device: str, precision: str) -> torch.autocast | nullcontext[None]:

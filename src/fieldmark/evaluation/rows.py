@@ -15,6 +15,7 @@ from fieldmark.data.table import Row, Table
 from fieldmark.errors import FieldmarkError
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.predictions import Predictions
+from fieldmark.evaluation.proposals import ProposedTag, find_proposing, propose_tags
 from fieldmark.runs.predictor import ClassProbability, Predictor
 
 BATCH_SIZE = 64
@@ -23,10 +24,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class PredictedRow:
-    """The most probable classes of an image, or the reason why it could not be read."""
+    """The most probable classes of an image, or the reason why it could not be read.
+
+    `tags` are proposed ones, most likely first, where they were asked for.
+    """
 
     image: str
     top: tuple[ClassProbability, ...] = ()
+    tags: tuple[ProposedTag, ...] = ()
     error: str | None = None
 
     @property
@@ -38,7 +43,7 @@ class PredictedRow:
 def predict_table(
     predictor: Predictor, table: Table, *, top: int = 10, progress: Progress | None = None
 ) -> Predictions:
-    """Run the predictor over a table whose classes are its own."""
+    """Run the predictor over a table whose classes are its own, with the tags it has."""
     own = replace(table, class_names=predictor.class_names, task=predictor.task)
     loader = build_loader(
         own,
@@ -47,10 +52,16 @@ def predict_table(
         order=None,
         seed=0,
         num_workers=0,
+        encode_tags=predictor.encode_tags,
     )
     return collect_predictions(
         predictor.classifier, loader, own, device=predictor.device, top=top, progress=progress
     )
+
+
+def without_tags(table: Table) -> Table:
+    """The same images as if nobody had tagged them."""
+    return replace(table, rows=tuple(replace(row, tags=None) for row in table.rows))
 
 
 def predict_inputs(
@@ -61,11 +72,44 @@ def predict_inputs(
     columns: Mapping[str, str],
     image_root: str | Path | None,
     allow_outside: bool,
+    num_tags: int = 0,
     progress: Progress | None = None,
 ) -> list[PredictedRow]:
-    """Classify files, folders (recursively, sorted) and tables, in the order given."""
+    """Classify files, folders (recursively, sorted) and tables, in the order given.
+
+    Tables are classified with their tags, files and folders have none. With `num_tags` each row
+    gets so many proposed tags, for which the network sees the image alone.
+    """
     if top < 1:
         raise FieldmarkError(f"top: expected a number of classes from 1, not {top}")
+    if num_tags:
+        find_proposing(predictor)
+    tables = _read_inputs(inputs, columns, image_root, allow_outside)
+    total, done = sum(map(len, tables)) * (2 if num_tags else 1), 0
+
+    def report(part: int, _: int) -> None:
+        if progress is not None:
+            progress(done + part, total)
+
+    rows: list[PredictedRow] = []
+    for table in tables:
+        found = _as_rows(predict_table(predictor, table, top=top, progress=report))
+        done += len(table)
+        if num_tags:
+            proposed = propose_tags(predictor, table, num_tags, progress=report)
+            found = [replace(row, tags=tags) for row, tags in zip(found, proposed, strict=True)]
+            done += len(table)
+        rows += found
+    return rows
+
+
+def _read_inputs(
+    inputs: Iterable[str | Path],
+    columns: Mapping[str, str],
+    image_root: str | Path | None,
+    allow_outside: bool,
+) -> list[Table]:
+    """One table for each table, and one for each run of files and folders between them."""
     tables = []
     for is_table, group in groupby(map(str, inputs), key=_is_table):
         if is_table:
@@ -81,18 +125,7 @@ def predict_inputs(
             ]
         else:
             tables.append(_table_of_files(group))
-    total, done = sum(map(len, tables)), 0
-    rows: list[PredictedRow] = []
-    for table in tables:
-        offset = done
-
-        def report(part: int, _: int, offset: int = offset) -> None:
-            if progress is not None:
-                progress(offset + part, total)
-
-        rows += _as_rows(predict_table(predictor, table, top=top, progress=report))
-        done += len(table)
-    return rows
+    return tables
 
 
 def _is_table(source: str) -> bool:
@@ -112,12 +145,14 @@ def _table_of_files(sources: Iterable[str]) -> Table:
     return Table(rows=rows, store=FolderStore(Path()), source="files")
 
 
-def _as_rows(predictions: Predictions) -> Iterable[PredictedRow]:
+def _as_rows(predictions: Predictions) -> list[PredictedRow]:
     names = predictions.class_names
+    rows = []
     for place, image in enumerate(predictions.images):
         if image in predictions.errors:
-            yield PredictedRow(image, error=predictions.errors[image])
+            rows.append(PredictedRow(image, error=predictions.errors[image]))
             continue
         pairs = zip(predictions.top_index[place], predictions.top_probability[place], strict=True)
         top = tuple(ClassProbability(names[int(index)], float(value)) for index, value in pairs)
-        yield PredictedRow(image, top)
+        rows.append(PredictedRow(image, top))
+    return rows

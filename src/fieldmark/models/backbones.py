@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt, prod
 from typing import Any, Literal, Protocol, Self
 
@@ -12,9 +12,20 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from fieldmark.errors import ModelError
 from fieldmark.models.depths import depths_by_child
 from fieldmark.models.features import Features
-from fieldmark.recipes.schema import Statistics
+from fieldmark.models.stages import read_stages
+from fieldmark.models.tags import TagEmbedding
+from fieldmark.models.token_path import (
+    embed_image,
+    expect_extra_tokens,
+    has_token_path,
+    hide_extra_tokens,
+    insert_tokens,
+    run_blocks,
+)
+from fieldmark.recipes.schema import Statistics, Tags
 
 
 class Backbone(Protocol):
@@ -33,6 +44,11 @@ class Backbone(Protocol):
     @property
     def num_layers(self) -> int:
         """L of `Features.layers`; 0 where the network has no sequence of blocks to give."""
+        ...
+
+    @property
+    def layer_widths(self) -> tuple[int, ...]:
+        """What each of the L layers fills of D; the rest is zeros."""
         ...
 
     @property
@@ -95,10 +111,10 @@ class Backbone(Protocol):
 
 @dataclass(frozen=True)
 class Probe:
-    """Sizes found by one forward pass: `width` D, `num_layers` L, `stride` px."""
+    """Sizes found by one forward pass: `width` D, true widths of the L layers, `stride` px."""
 
     width: int
-    num_layers: int
+    layer_widths: tuple[int, ...]
     stride: int
 
 
@@ -134,10 +150,16 @@ class TimmBackbone(nn.Module):
         image_size: int,
         classifiers: Classifiers,
         takes_image_size: bool,
+        pools_by_token: bool = False,
+        reads: Literal["pooled", "layers"] = "pooled",
+        is_timms_own: bool = True,
     ) -> None:
         """Take a network whose classifier has been removed (`num_classes` 0).
 
-        `takes_image_size` says that timm builds it for one size, given as `img_size`.
+        takes_image_size: timm builds it for one size, given as `img_size`.
+        pools_by_token: its class token stands for the image, not the mean of its patches.
+        reads: what the head will read; with "layers" nothing is left behind the last block.
+        is_timms_own: timm can build the very same network.
         """
         super().__init__()
         object.__setattr__(self, "net", net)
@@ -148,28 +170,55 @@ class TimmBackbone(nn.Module):
         self.image_size = image_size
         self.classifiers = classifiers
         self.takes_image_size = takes_image_size
-        self._gives_layers = _has_token_blocks(net)
+        self.is_timms_own = is_timms_own
+        self._pools_by_token = pools_by_token
+        self._reads_layers = reads == "layers"
         self._num_prefix: int = getattr(net, "num_prefix_tokens", 0)
-        self._pools_by_token = getattr(net, "global_pool", "") == "token"
+        self._tag_options: Tags | None = None
         self.pretrained_cfg: dict[str, Any] = dict(net.pretrained_cfg)  # type: ignore[arg-type]
         mean, std = self.pretrained_cfg["mean"], self.pretrained_cfg["std"]
         self.statistics = Statistics(mean=mean, std=std)
         self.interpolation: str = self.pretrained_cfg["interpolation"]
         found = self.probe(image_size)
         self.width = found.width
-        self.num_layers = found.num_layers
+        self.layer_widths = found.layer_widths
+        self.num_layers = len(found.layer_widths)
         self.stride = found.stride
 
-    def forward(self, images: Tensor, *, with_layers: bool = False) -> Features:
-        """Read images (B, 3, H, W)."""
-        layers = None
-        if with_layers and self._gives_layers:
-            last, blocks = self.net.forward_intermediates(  # type: ignore[operator]
-                images, return_prefix_tokens=self._num_prefix > 0, output_fmt="NLC"
+    def add_tags(self, options: Tags, vocabulary_size: int, pad_id: int) -> None:
+        """Let the tokens of tags take part in every block.
+
+        Raises `ModelError` for networks that are no Vision Transformer.
+        """
+        if not has_token_path(self.net):
+            raise ModelError(
+                f"model.tags: '{self.name}' has no tokens that tags could join. Choose a Vision "
+                "Transformer (ViT, DeiT, EVA or BEiT, e.g. vit_tiny_patch16_224), or set "
+                "model.tags=off"
             )
-            layers = torch.stack([self._read_block(block) for block in blocks], dim=2)  # (B, D, L)
-        else:
-            last = self.net.forward_features(images)  # type: ignore[operator]
+        expect_extra_tokens(self.net, options.max_tokens)
+        self.tags = TagEmbedding(
+            vocabulary_size,
+            int(self.net.embed_dim),  # type: ignore[arg-type]
+            max_tokens=options.max_tokens,
+            dropout=options.dropout,
+            pad_id=pad_id,
+            type_embedding=options.type_embedding,
+        )
+        self._tag_options = options
+        self.is_timms_own = False
+
+    def forward(
+        self, images: Tensor, tags: Tensor | None = None, *, with_layers: bool = False
+    ) -> Features:
+        """Read images (B, 3, H, W) and, where tags were added, their ids (B, T); None: no tags."""
+        if has_token_path(self.net) and (with_layers or self._tag_options is not None):
+            return self._walk(images, tags, with_layers)
+        maps = self._read_maps(images) if with_layers else []
+        if maps and self._reads_layers:
+            return read_stages(maps, with_layers=True)
+        layers = read_stages(maps, with_layers=True).layers if maps else None
+        last = self.net.forward_features(images)  # type: ignore[operator]
         tokens, grid = _as_tokens(self.net, last)
         return Features(
             pooled=self._pool(last),
@@ -186,12 +235,12 @@ class TimmBackbone(nn.Module):
         return self
 
     def parameter_depths(self) -> dict[str, int]:
-        """Level of each parameter: stem, then block by block, as timm groups them."""
+        """Level of each parameter: stem (and tags), then block by block, as timm groups them."""
         if not hasattr(self.net, "group_matcher"):
             return depths_by_child(self)
         matcher = self.net.group_matcher(coarse=False)  # type: ignore[operator]
         depths: dict[str, int] = group_parameters(self.net, matcher, reverse=True)
-        return depths
+        return {name: 0 if name.startswith("tags.") else depth for name, depth in depths.items()}
 
     @torch.no_grad()
     def probe(self, image_size: int) -> Probe:
@@ -205,44 +254,88 @@ class TimmBackbone(nn.Module):
         try:
             hollow = copy.deepcopy(self, {id(tensor): tensor.to("meta") for tensor in tensors})
             images = torch.empty(1, 3, image_size, image_size, device="meta")
-            found: Features = hollow.eval()(images, with_layers=True)
+            return hollow.eval()._measure(images)
         except UNFIT_ERRORS:
             was_training = self.training
-            images = torch.zeros(1, 3, image_size, image_size)
-            found = self.eval()(images, with_layers=True)
+            found = self.eval()._measure(torch.zeros(1, 3, image_size, image_size))
             self.train(was_training)
+            return found
+
+    def _measure(self, images: Tensor) -> Probe:
+        if has_token_path(self.net):
+            features = self(images, with_layers=True)
+            num_layers = 0 if features.layers is None else features.layers.shape[2]
+            widths = (features.layers.shape[1],) * num_layers
+        else:
+            widths = tuple(map_.shape[1] for map_ in self._read_maps(images))
+            features = self(images, with_layers=self._reads_layers)
         return Probe(
-            width=found.pooled.shape[1],
-            num_layers=0 if found.layers is None else found.layers.shape[2],
-            stride=max(1, round(image_size / max(found.grid))),
+            width=features.pooled.shape[1],
+            layer_widths=widths,
+            stride=max(1, round(images.shape[-1] / max(features.grid))),
         )
+
+    def _walk(self, images: Tensor, tags: Tensor | None, with_layers: bool) -> Features:
+        """Run a Vision Transformer block by block, with the tokens of tags if it takes any."""
+        options = self._tag_options
+        if options is not None and not options.image:
+            images = torch.zeros_like(images)
+        embedded = embed_image(self.net, images)
+        mask, num_tags = None, 0
+        if options is not None:
+            if tags is None:
+                pads = (len(images), self.tags.max_tokens)
+                tags = torch.full(pads, self.tags.pad_id, device=images.device)  # (B, T)
+            num_tags = tags.shape[1]
+            text, image_tokens = self.tags(tags), embedded.tokens  # (B, T, D), (B, N, D)
+            if self.tags.type_vectors is not None:
+                image_tokens = image_tokens + self.tags.type_vectors[0]
+                text = text + self.tags.type_vectors[1]
+            embedded = insert_tokens(replace(embedded, tokens=image_tokens), text, self._num_prefix)
+            if options.mask_padding:
+                visible = self.tags.visible(tags)  # (B, T)
+                mask = hide_extra_tokens(visible, embedded.tokens.shape[1], self._num_prefix)
+        layers = []
+        tokens = embedded.tokens
+        for tokens in run_blocks(self.net, embedded, mask):
+            if with_layers:
+                layers.append(self._read_block(tokens, num_tags))  # (B, D)
+        last = self.net.norm(tokens)  # type: ignore[operator]
+        start, end = self._num_prefix, self._num_prefix + num_tags
+        kept = torch.cat([last[:, :start], last[:, end:]], dim=1) if num_tags else last
+        stacked = torch.stack(layers, dim=2) if with_layers else None  # (B, D, L)
+        return Features(
+            pooled=self._pool(kept) if stacked is None or not self._reads_layers else layers[-1],
+            tokens=kept,
+            grid=_find_grid(self.net, kept.shape[1]),
+            num_prefix=self._num_prefix,
+            layers=stacked,
+            tags=last[:, start:end] if num_tags else None,
+        )
+
+    def _read_block(self, tokens: Tensor, num_tags: int) -> Tensor:
+        """Return (B, D) of one block's output: the class token, or the mean of the patches."""
+        if self._pools_by_token:
+            return tokens[:, 0]
+        return tokens[:, self._num_prefix + num_tags :].mean(dim=1)
+
+    def _read_maps(self, images: Tensor) -> list[Tensor]:
+        """Return (B, C_l, h_l, w_l) of each stage; nothing where the network gives none."""
+        method = getattr(self.net, "forward_intermediates", None)
+        if method is None:
+            return []
+        found: list[Tensor] = method(images, intermediates_only=True, output_fmt="NCHW")
+        return found
 
     def _pool(self, last: Tensor) -> Tensor:
         if self.classifiers.reads == "prefix":
-            # Side by side, not averaged: one linear layer on both equals timm's mean of two.
+            # Side by side: the head has a linear layer for each of the two tokens.
             return self.net.head_drop(last[:, :2]).flatten(1)  # type: ignore[operator, no-any-return]
         return self.net.forward_head(last, pre_logits=True)  # type: ignore[operator, no-any-return]
-
-    def _read_block(self, block: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """Return (B, D) of one block's output, given as patches or as (patches, prefix)."""
-        if isinstance(block, tuple):
-            patches, prefix = block
-            return prefix[:, 0] if self._pools_by_token else patches.mean(dim=1)
-        return block.mean(dim=1)
 
 
 UNFIT_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError, IndexError, ZeroDivisionError)
 """What the networks of timm raise on an image size that they cannot take."""
-
-
-def _has_token_blocks(net: nn.Module) -> bool:
-    """Tell whether the network is one sequence of blocks on class token and patches."""
-    method = getattr(net, "forward_intermediates", None)
-    return (
-        method is not None
-        and "return_prefix_tokens" in method.__code__.co_varnames
-        and isinstance(getattr(net, "blocks", None), nn.ModuleList | nn.Sequential)
-    )
 
 
 def _as_tokens(net: nn.Module, last: Any) -> tuple[Tensor, tuple[int, int]]:

@@ -97,12 +97,7 @@ def _read_timm_names() -> tuple[ModelSummary, ...]:
 def _build_timm(name: str, options: BackboneOptions) -> Backbone:
     from fieldmark.models.timm_zoo import build_timm_backbone
 
-    return build_timm_backbone(
-        name,
-        image_size=options.image_size,
-        drop_path=options.drop_path,
-        dropout=options.dropout,
-    )
+    return build_timm_backbone(name, options)
 
 
 CATALOG: dict[str, ModelRecord] = {

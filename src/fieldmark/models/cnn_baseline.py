@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
-from fieldmark.errors import ImageSizeError
 from fieldmark.models.depths import depths_by_child
 from fieldmark.models.features import Features
-from fieldmark.recipes.schema import Statistics
+from fieldmark.models.stages import IMAGENET, check_image_size, read_stages
 
 SMALLEST_PX = 107
 
@@ -32,21 +33,23 @@ class CnnBaseline(nn.Module):
     """
 
     name = "cnn-baseline"
-    width = 4096
-    num_layers = 0
-    statistics = Statistics(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    num_layers = 4
+    layer_widths = (16, 64, 128, 256)
+    statistics = IMAGENET
     interpolation = "bilinear"
+    classifier_name: str | None = None
 
-    def __init__(self, *, image_size: int) -> None:
-        """Raise `ImageSizeError` below 107 px, where the last convolution has nothing left."""
+    def __init__(self, *, image_size: int, reads: Literal["pooled", "layers"] = "pooled") -> None:
+        """Raise `ImageSizeError` below 107 px, where the last convolution has nothing left.
+
+        For a head that reads `layers` the wide layer is left out: D = 256.
+        """
         super().__init__()
-        if image_size < SMALLEST_PX:
-            raise ImageSizeError(
-                f"data.image_size: 'cnn-baseline' cannot take images of {image_size} px, because "
-                f"its convolutions have no padding. The smallest size is {SMALLEST_PX} px. Set "
-                f"data.image_size={SMALLEST_PX} or larger."
-            )
+        reason = "its convolutions have no padding"
+        check_image_size(self.name, image_size, SMALLEST_PX, reason)
         self.image_size = image_size
+        self.is_wide = reads == "pooled"
+        self.width = 4096 if self.is_wide else self.layer_widths[-1]
         self.conv1 = nn.Conv2d(3, 16, kernel_size=7, stride=2)
         self.norm1 = nn.BatchNorm2d(16)
         self.conv2 = nn.Conv2d(16, 64, kernel_size=5, stride=2)
@@ -54,7 +57,8 @@ class CnnBaseline(nn.Module):
         self.conv3 = nn.Conv2d(64, 128, kernel_size=3)
         self.norm3 = nn.BatchNorm2d(128)
         self.conv4 = nn.Conv2d(128, 256, kernel_size=3)
-        self.wide = nn.Linear(256, 4096)
+        if self.is_wide:
+            self.wide = nn.Linear(256, 4096)
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2)
 
     @property
@@ -67,16 +71,18 @@ class CnnBaseline(nn.Module):
         return depths_by_child(self)
 
     def forward(
-        self, images: Tensor, tags: Tensor | None = None, *, with_layers: bool = False
+        self,
+        images: Tensor,
+        tags: Tensor | None = None,  # noqa: ARG002 - as every backbone
+        *,
+        with_layers: bool = False,
     ) -> Features:
-        """Read images (B, 3, H, W); `layers` stays None: a CNN has no class token."""
-        maps = self.pool(self.norm1(self.conv1(images).relu()))  # (B, 16, 54, 54) at 224 px
-        maps = self.pool(self.norm2(self.conv2(maps).relu()))  # (B, 64, 12, 12)
-        maps = self.norm3(self.conv3(maps).relu())  # (B, 128, 10, 10)
-        maps = self.conv4(maps).relu()  # (B, 256, 8, 8)
-        pooled = self.wide(maps.mean(dim=(2, 3))).relu()  # (B, 4096)
-        return Features(
-            pooled=pooled,
-            tokens=maps.flatten(2).transpose(1, 2),  # (B, 64, 256)
-            grid=(maps.shape[2], maps.shape[3]),
-        )
+        """Read images (B, 3, H, W); `layers` are the maps as the next convolution reads them."""
+        first = self.pool(self.norm1(self.conv1(images).relu()))  # (B, 16, 54, 54) at 224 px
+        second = self.pool(self.norm2(self.conv2(first).relu()))  # (B, 64, 12, 12)
+        third = self.norm3(self.conv3(second).relu())  # (B, 128, 10, 10)
+        last = self.conv4(third).relu()  # (B, 256, 8, 8)
+        pooled = None
+        if self.is_wide:
+            pooled = self.wide(last.mean(dim=(2, 3))).relu()  # (B, 4096)
+        return read_stages((first, second, third, last), pooled, with_layers=with_layers)

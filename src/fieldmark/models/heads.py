@@ -25,6 +25,11 @@ class Head(Protocol):
         """K."""
         ...
 
+    @property
+    def last_layers(self) -> tuple[nn.Linear, ...]:
+        """The linear layers that give logits."""
+        ...
+
     def __call__(self, features: Tensor) -> Tensor:
         """Map `Features.pooled` (B, D) or `Features.layers` (B, D, L) to logits (B, K)."""
         ...
@@ -48,9 +53,46 @@ class LinearHead(nn.Linear):
         self.num_classes = num_classes
         self.dropout = dropout
 
+    @property
+    def last_layers(self) -> tuple[nn.Linear, ...]:
+        """The head itself."""
+        return (self,)
+
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) -> (B, K)."""
         return super().forward(functional.dropout(features, self.dropout, self.training))
+
+
+class DistilledHead(nn.Module):
+    """A linear layer for the class token and one for the distillation token of DeiT.
+
+    Both classify; prediction takes the mean of their logits (Touvron et al. 2021, section 4).
+    """
+
+    reads: ClassVar[Reads] = "pooled"
+
+    def __init__(self, width: int, num_classes: int, *, dropout: float = 0.0) -> None:
+        """Take both tokens side by side: `width` is 2 D."""
+        super().__init__()
+        self.num_classes = num_classes
+        self.dropout = nn.Dropout(dropout)
+        self.class_token = nn.Linear(width // 2, num_classes)
+        self.distillation_token = nn.Linear(width // 2, num_classes)
+
+    @property
+    def last_layers(self) -> tuple[nn.Linear, ...]:
+        """Both."""
+        return (self.class_token, self.distillation_token)
+
+    def branches(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2 D) -> logits (B, K) of the class token and of the distillation token."""
+        class_token, distillation_token = self.dropout(features).chunk(2, dim=1)  # (B, D) each
+        return self.class_token(class_token), self.distillation_token(distillation_token)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, 2 D) -> (B, K)."""
+        class_logits, distillation_logits = self.branches(features)
+        return (class_logits + distillation_logits) / 2
 
 
 class MlpHead(nn.Module):
@@ -69,6 +111,11 @@ class MlpHead(nn.Module):
         self.hidden = nn.Linear(width, hidden)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, num_classes)
+
+    @property
+    def last_layers(self) -> tuple[nn.Linear, ...]:
+        """The second."""
+        return (self.output,)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) -> (B, K)."""

@@ -23,6 +23,14 @@ from fieldmark.models.catalog import CATALOG
 
 REACH_SECONDS = 5.0
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_TIMM_TWINS = {
+    "vgg-a": "vgg11",
+    "vgg-b": "vgg13",
+    "vgg-d": "vgg16",
+    "vgg-e": "vgg19",
+    "leaf-vgg16": "vgg16",
+    "se-resnet50": "seresnet50",
+}
 _NETWORK_ERRORS = (errors.HTTPError, OSError)  # type: ignore[attr-defined]
 
 
@@ -41,9 +49,12 @@ class PublishedWeights:
 def fetch_weights(name: str) -> PublishedWeights:
     """Return the weights published under a timm name, downloaded where they are not cached.
 
+    Networks of our catalog that timm has too take timm's.
+
     Without network it fails within seconds. Raises `WeightsError` that says how to get them.
     """
-    config = None if name in CATALOG else timm.get_pretrained_cfg(name)
+    timm_name = _TIMM_TWINS.get(name, name)
+    config = None if timm_name in CATALOG else timm.get_pretrained_cfg(timm_name)
     if config is None or not config.has_weights:
         raise WeightsError(
             f"model.pretrained: there are no published weights for '{name}'. Set "
@@ -55,10 +66,10 @@ def fetch_weights(name: str) -> PublishedWeights:
         files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
         path = _find_cached(repository, files, revision or None)
         if path is None:
-            path = _download_from_hub(name, repository, files, revision or None)
+            path = _download_from_hub(timm_name, repository, files, revision or None)
         return PublishedWeights(path, f"{repository} (Hugging Face hub)", label_offset)
     url, file = _name_file(config.url)
-    return PublishedWeights(_download_from_url(name, url, file), url, label_offset)
+    return PublishedWeights(_download_from_url(timm_name, url, file), url, label_offset)
 
 
 def _find_cached(repository: str, files: tuple[str, ...], revision: str | None) -> Path | None:

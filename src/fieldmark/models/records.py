@@ -6,7 +6,7 @@ Nothing here imports torch, and neither do the files of records: their builders 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from fieldmark.recipes.schema import Patches, Tags
@@ -22,17 +22,20 @@ class BackboneOptions:
 
     `image_size` in pixels; `drop_path` and `dropout` as probabilities. `patches` and `attention`
     as `recipes.schema` describes them, `patches.form` never "auto". `tag_vocabulary_size` counts
-    the entries of the tag vocabulary; 0 where there are no tags.
+    the entries of the tag vocabulary, 0 where there are no tags; `tag_pad_id` is its padding.
+    `norm` is what batch norms are replaced by, "own" nothing. `reads` says which of `Features`
+    the head reads: with "layers" nothing is built behind the last block or stage.
     """
 
     image_size: int
     drop_path: float = 0.0
     dropout: float = 0.0
-    patches: Patches = Patches()
+    patches: Patches = field(default_factory=Patches)
     attention: Literal["global", "local"] = "global"
     norm: str = "own"
-    tags: Tags = Tags()
+    tags: Tags = field(default_factory=Tags)
     tag_vocabulary_size: int = 0
+    tag_pad_id: int = 0
     reads: Literal["pooled", "layers"] = "pooled"
 
 

@@ -7,42 +7,43 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import timm
 import torch
 from timm.models import model_entrypoint
-from torch import Tensor
+from torch import Tensor, nn
 
 from fieldmark.models.backbones import TimmBackbone
-from fieldmark.models.heads import LinearHead
+from fieldmark.models.heads import DistilledHead, LinearHead
+from fieldmark.models.weight_positions import Positions, fit_positions
 
 if TYPE_CHECKING:
     from fieldmark.models.classifier import Classifier
 
 State = dict[str, Tensor]
 
+_HEADS: dict[str | None, type[nn.Module]] = {"pooled": LinearHead, "prefix": DistilledHead}
+_DISTILLED_PARTS = ("class_token.", "distillation_token.")
+
 
 def to_timm_state(classifier: Classifier) -> State | None:
     """Return the weights under timm's names, so that timm loads them strictly.
 
     `timm.create_model(name, num_classes=K, img_size=...)` then gives the same logits. None where
-    timm has no such network: a backbone of our own, or a head other than one linear layer on
-    what timm's classifier reads.
+    timm has no such network: a backbone of our own or changed by us, or a head other than linear
+    layers on what timm's classifiers read.
     """
     backbone, head = classifier.backbone, classifier.head
-    if not isinstance(backbone, TimmBackbone) or type(head) is not LinearHead:
+    if not isinstance(backbone, TimmBackbone) or not backbone.is_timms_own:
         return None
-    names = backbone.classifiers.names
-    weight, bias = head.weight.detach(), head.bias.detach()
-    if backbone.classifiers.reads is None:
+    expected = _HEADS.get(backbone.classifiers.reads)
+    if expected is None or type(head) is not expected:
         return None
-    if backbone.classifiers.reads == "prefix":  # timm averages one head per token
-        weights, biases = [2 * part for part in weight.chunk(2, dim=1)], [bias, bias]
-    elif backbone.classifiers.is_convolution:
-        weights, biases = [weight[:, :, None, None]], [bias]
-    else:
-        weights, biases = [weight], [bias]
     state = {key: tensor.detach() for key, tensor in backbone.state_dict().items()}
-    for name, part, offset in zip(names, weights, biases, strict=True):
-        state |= {f"{name}.weight": part.clone(), f"{name}.bias": offset.clone()}
+    for name, layer in zip(backbone.classifiers.names, head.last_layers, strict=True):
+        weight = layer.weight.detach()
+        if backbone.classifiers.is_convolution:
+            weight = weight[:, :, None, None]
+        state |= {f"{name}.weight": weight.clone(), f"{name}.bias": layer.bias.detach().clone()}
     return state
 
 
@@ -58,36 +59,40 @@ def from_timm_state(classifier: Classifier, state: Mapping[str, Tensor]) -> Stat
 
 
 def split_timm_state(backbone: TimmBackbone, state: Mapping[str, Tensor]) -> tuple[State, State]:
-    """Part a timm state dict into the backbone's and that of one linear head.
+    """Part a timm state dict into the backbone's and that of the linear head.
 
-    The second is empty where timm's classifier is absent or cannot be one linear layer.
+    The second lacks what timm's classifiers lack, and is empty where they cannot be linear layers
+    of ours.
     """
     classifiers = backbone.classifiers
-    keys = [f"{name}.{kind}" for name in classifiers.names for kind in ("weight", "bias")]
+    keys = {f"{name}.{kind}" for name in classifiers.names for kind in ("weight", "bias")}
     body = {key: tensor for key, tensor in state.items() if key not in keys}
-    if classifiers.reads is None or any(key not in state for key in keys):
+    if classifiers.reads is None:
         return body, {}
-    weights = [state[f"{name}.weight"].flatten(1) for name in classifiers.names]
-    biases = [state[f"{name}.bias"] for name in classifiers.names]
-    if len({bias.shape for bias in biases}) > 1:
-        return body, {}
-    return body, {
-        "weight": torch.cat(weights, dim=1) / len(weights),
-        "bias": torch.stack(biases).mean(dim=0),
-    }
+    places = _DISTILLED_PARTS if classifiers.reads == "prefix" else ("",)
+    head = {}
+    for name, place in zip(classifiers.names, places, strict=True):
+        if f"{name}.weight" in state and f"{name}.bias" in state:
+            head[f"{place}weight"] = state[f"{name}.weight"].flatten(1)
+            head[f"{place}bias"] = state[f"{name}.bias"]
+    return body, head
 
 
-def adapt_timm_state(backbone: TimmBackbone, state: State) -> State:
+def adapt_timm_state(backbone: TimmBackbone, state: State, positions: Positions = "timm") -> State:
     """Rename and resample a published checkpoint as timm does for this network.
 
-    Position embeddings and relative position tables are brought to the network's grid. A state
-    dict that the network's filter does not understand comes back as it is.
+    Position embeddings and relative position tables are brought to the network's grid, the
+    former as `positions` says. A state dict that the network's filter does not understand comes
+    back as it is.
     """
+    state = _with_positions(backbone, state, positions)
     filter_state = _find_filter(backbone.name)
     if filter_state is None:
         return state
     parameters = inspect.signature(filter_state).parameters
-    targets = [backbone.net] if len(parameters) > 1 else []
+    targets = []
+    if len(parameters) > 1:
+        targets = [backbone.net if backbone.is_timms_own else build_twin(backbone)]
     options = {}
     if "adapt_layer_scale" in parameters:
         options["adapt_layer_scale"] = True  # DeiT III names layer scale gamma_1, gamma_2
@@ -97,6 +102,25 @@ def adapt_timm_state(backbone: TimmBackbone, state: State) -> State:
     except (LookupError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError):
         return state
     return dict(adapted)
+
+
+def build_twin(backbone: TimmBackbone) -> nn.Module:
+    """Return timm's own network of the same name and size, without numbers (meta device).
+
+    For those who need timm's network where ours has other patches, tags or no last norm.
+    """
+    options = {"img_size": backbone.image_size} if backbone.takes_image_size else {}
+    with torch.device("meta"):
+        return timm.create_model(backbone.name, pretrained=False, num_classes=0, **options)
+
+
+def _with_positions(backbone: TimmBackbone, state: State, positions: Positions) -> State:
+    own = getattr(backbone.net, "pos_embed", None)
+    grid = getattr(getattr(backbone.net, "patch_embed", None), "grid_size", None)
+    if not isinstance(own, Tensor) or own.ndim != 3 or grid is None:
+        return state
+    fitted = fit_positions(state, own.detach(), (int(grid[0]), int(grid[1])), positions)
+    return state if fitted is None else {**state, "pos_embed": fitted}
 
 
 def timm_config(classifier: Classifier, image_size: int) -> dict[str, Any]:

@@ -12,27 +12,30 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import nn
 
 from fieldmark.errors import ImageSizeError, ModelError, UnknownModelError, hint
+from fieldmark.models.attention import make_attention_local
 from fieldmark.models.backbones import UNFIT_ERRORS, Classifiers, TimmBackbone
+from fieldmark.models.norms import replace_norms
+from fieldmark.models.patches import replace_patch_embedding
+from fieldmark.models.records import BackboneOptions
 
 NUM_CANDIDATES = 16
 
 
-def build_timm_backbone(
-    name: str, *, image_size: int, drop_path: float = 0.0, dropout: float = 0.0
-) -> TimmBackbone:
-    """Build the network that timm calls `name`, with random weights.
+def build_timm_backbone(name: str, options: BackboneOptions) -> TimmBackbone:
+    """Build the network that timm calls `name`, with random weights and the recipe's changes.
 
     `drop_path` and `dropout` reach the networks that have them: dropout goes into the blocks
     where there is a place for it, else before the classifier. Raises `ImageSizeError` with the
-    nearest sizes that work, and `ModelError` for encoders that pool no features.
+    nearest sizes that work, and `ModelError` for encoders that pool no features and for changes
+    that this network cannot take.
     """
     try:
-        return _build(name, image_size, drop_path, dropout)
+        return _build(name, options)
     except UNFIT_ERRORS as error:
-        sizes = find_image_sizes(name, image_size)
-        if image_size in sizes:
+        sizes = find_image_sizes(name, options.image_size)
+        if options.image_size in sizes:
             raise
-        raise ImageSizeError(_explain_size(name, image_size, sizes, error)) from error
+        raise ImageSizeError(_explain_size(name, options.image_size, sizes, error)) from error
 
 
 def find_timm_size(name: str) -> int | None:
@@ -89,31 +92,60 @@ def _default_size(name: str) -> int:
     return 224 if config is None else int(config.input_size[-1])
 
 
-def _build(
-    name: str, image_size: int, drop_path: float = 0.0, dropout: float = 0.0
-) -> TimmBackbone:
-    options: dict[str, Any] = {"img_size": image_size}
-    if drop_path:
-        options["drop_path_rate"] = drop_path
-    if dropout:
-        options["proj_drop_rate"] = dropout
-    net, accepted = _create(name, options)
+def _build(name: str, options: BackboneOptions) -> TimmBackbone:
+    arguments: dict[str, Any] = {"img_size": options.image_size}
+    if options.drop_path:
+        arguments["drop_path_rate"] = options.drop_path
+    if options.dropout:
+        arguments["proj_drop_rate"] = options.dropout
+    net, accepted = _create(name, arguments)
     if not hasattr(net, "reset_classifier"):
         raise ModelError(
             f"model.name: '{name}' is an encoder for use inside other networks and pools no "
             "features to classify. Choose a network that classifies images."
         )
     patch_px = _find_patch_px(net)
-    if patch_px is not None and image_size % patch_px:
+    if patch_px is not None and options.image_size % patch_px:
         raise ValueError(f"its patches of {patch_px} px do not divide the image")
+    pools_by_token = getattr(net, "global_pool", "") == "token"
     classifiers = _remove_classifiers(net)
-    return TimmBackbone(
+    is_changed = _change_parts(net, options)
+    if options.reads == "layers":
+        _cut_behind_layers(net, name)
+    backbone = TimmBackbone(
         net,
         name=name,
-        image_size=image_size,
+        image_size=options.image_size,
         classifiers=classifiers,
         takes_image_size="img_size" in accepted,
+        pools_by_token=pools_by_token,
+        reads=options.reads,
+        is_timms_own=not is_changed,
     )
+    if options.tags.tokenizer != "off":
+        backbone.add_tags(options.tags, options.tag_vocabulary_size, options.tag_pad_id)
+    return backbone
+
+
+def _change_parts(net: nn.Module, options: BackboneOptions) -> bool:
+    """Replace patch embedding, attention and norms as asked; return whether anything changed."""
+    if options.patches.kind != "plain":
+        replace_patch_embedding(net, options.patches)
+    if options.attention == "local":
+        make_attention_local(net)
+    if options.norm != "own":
+        replace_norms(net, options.norm)
+    return (options.patches.kind, options.attention, options.norm) != ("plain", "global", "own")
+
+
+def _cut_behind_layers(net: nn.Module, name: str) -> None:
+    """Remove what follows the last block or stage: last norm, last convolution, pooling."""
+    if not hasattr(net, "prune_intermediate_layers"):
+        raise ModelError(
+            f"model.head: ifa joins layers, and timm's '{name}' gives none. Choose a Vision "
+            "Transformer or a CNN with stages, or model.head=linear"
+        )
+    net.prune_intermediate_layers(None, prune_norm=True, prune_head=True)  # type: ignore[operator]
 
 
 def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
@@ -168,7 +200,7 @@ def _fits(name: str, image_size: int) -> bool:
     for device in ("meta", "cpu"):
         try:
             with torch.device(device):
-                _build(name, image_size)
+                _build(name, BackboneOptions(image_size=image_size))
             return True
         except UNFIT_ERRORS:
             continue

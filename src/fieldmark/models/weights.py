@@ -16,6 +16,8 @@ from fieldmark.models.npz_files import read_npz
 from fieldmark.models.recognition import guess_model
 from fieldmark.models.timm_format import State, adapt_timm_state, split_timm_state
 from fieldmark.models.weight_files import FileWeights, check_file, read_tensors
+from fieldmark.models.weight_names import rename_to_timm, rename_to_torchvision
+from fieldmark.models.weight_positions import Positions
 
 if TYPE_CHECKING:
     from fieldmark.models.classifier import Classifier
@@ -71,11 +73,13 @@ def load_weights(
     *,
     source: str | None = None,
     label_offset: int = 0,
+    positions: Positions = "timm",
 ) -> LoadReport:
-    """Load a file of fieldmark, timm, torchvision, DeiT or Google (.npz) into a classifier.
+    """Load a file of fieldmark, timm, torchvision, transformers or Google into a classifier.
 
     The head is kept when its shape fits, else it stays as it is. `label_offset` rows at the
-    start of the file's classifier are dropped. Nothing is changed unless at least half of the
+    start of the file's classifier are dropped. `positions` says how position embeddings reach
+    another grid, as `recipes.schema` describes. Nothing is changed unless at least half of the
     backbone's parameters fit: else raises `WeightsError`, as for files that are broken or would
     run code.
     """
@@ -83,9 +87,9 @@ def load_weights(
     check_file(path)
     backbone = classifier.backbone
     if path.suffix.lower() == ".npz":
-        found = read_npz(backbone, path)
+        found = read_npz(backbone, path, positions)
     else:
-        found = _divide(backbone, read_tensors(path))
+        found = _divide(backbone, read_tensors(path), positions)
     fitting, skipped = _match(found.body, backbone.state_dict())
     _check_share(backbone, fitting, found, path)
     _check_numbers(fitting, path)
@@ -108,20 +112,36 @@ def load_weights(
     )
 
 
-def _divide(backbone: Backbone, state: State) -> FileWeights:
-    """Tell backbone from head: in our own files by name, in others as timm names them."""
+def _divide(backbone: Backbone, state: State, positions: Positions) -> FileWeights:
+    """Tell backbone from head: in our own files by name, in others as published files name them."""
     if any(name.startswith("backbone.") for name in state):
-        body = _take(state, "backbone.")
-        head = _take(state, "head.")
+        body, head = _take(state, "backbone."), _take(state, "head.")
         shapes = {name: tuple(tensor.shape) for name, tensor in body.items()}
-        if isinstance(backbone, TimmBackbone):
-            body = adapt_timm_state(backbone, body)
+        body = (
+            adapt_timm_state(backbone, body, positions)
+            if isinstance(backbone, TimmBackbone)
+            else body
+        )
         return FileWeights(body, head, shapes)
+    state = (
+        rename_to_timm(state)
+        if isinstance(backbone, TimmBackbone)
+        else rename_to_torchvision(state)
+    )
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if not isinstance(backbone, TimmBackbone):
-        return FileWeights(state, {}, shapes)
-    body, head = split_timm_state(backbone, adapt_timm_state(backbone, state))
+    if isinstance(backbone, TimmBackbone):
+        body, head = split_timm_state(backbone, adapt_timm_state(backbone, state, positions))
+    else:
+        body, head = _part(state, getattr(backbone, "classifier_name", None))
     return FileWeights(body, head, shapes)
+
+
+def _part(state: State, classifier_name: str | None) -> tuple[State, State]:
+    """Part the file of a network of our own: all but its last layer, and that."""
+    if classifier_name is None:
+        return state, {}
+    head = _take(state, f"{classifier_name}.")
+    return {k: v for k, v in state.items() if not k.startswith(f"{classifier_name}.")}, head
 
 
 def _take(state: State, prefix: str) -> State:
@@ -179,15 +199,24 @@ def _load_head(head: Head, found: State, label_offset: int) -> str:
     if not found:
         return "the file has no linear one for it"
     wanted = head.state_dict()
-    if label_offset and found["weight"].shape[0] == head.num_classes + label_offset:
-        found = {name: tensor[label_offset:] for name, tensor in found.items()}
-    if found.keys() != wanted.keys():
+    if label_offset:
+        found = {
+            name: tensor[label_offset:]
+            if len(tensor) == head.num_classes + label_offset
+            else tensor
+            for name, tensor in found.items()
+        }
+    if not found.keys() <= wanted.keys():
         return "the file's is of another kind"
-    _, skipped = _match({name: found[name] for name in wanted}, wanted)
+    found = {name: found[name] for name in wanted if name in found}
+    _, skipped = _match(found, wanted)
     if skipped:
         name, shapes = skipped[0]
         return f"the file's is for other classes or features ({name}: {shapes})"
-    head.load_state_dict(found)
+    head.load_state_dict({**wanted, **found})
+    absent = [name for name in wanted if name not in found]
+    if absent:
+        return f"only {_shorten(list(found))} came from the file, not {_shorten(absent)}"
     return "kept"
 
 

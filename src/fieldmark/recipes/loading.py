@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fieldmark.errors import RecipeError, hint, nearest
+from fieldmark.recipes.family_files import find_text, read_families, suggest_name
 from fieldmark.recipes.schema import Recipe, Section
+from fieldmark.recipes.values import merge_values, parse_yaml, render_value
 
 LIBRARY = files("fieldmark.recipes") / "library"
 DEFAULT_RECIPE = "quick"
@@ -46,21 +47,30 @@ def read_recipe(name_or_path: str | Path | None = None, overrides: Sequence[str]
 
 
 def list_recipes() -> dict[str, str]:
-    """Name -> one line, for every shipped recipe."""
-    return {
-        name: str(yaml.load(read_shipped_text(name), _Loader).get("description", ""))
-        for name in sorted(_shipped_names())
+    """Name -> one line, for every shipped recipe, those of families behind the others."""
+    lines = {
+        name: str(parse_yaml(read_shipped_text(name)).get("description", ""))
+        for name in _plain_names()
     }
+    for family in read_families():
+        for name in family.names():
+            lines[name] = family.title + family.describe(family.find_words(name) or {})
+    return lines
 
 
 def read_shipped_text(name: str) -> str:
     """The text of a shipped recipe, comments included."""
-    if name not in _shipped_names():
+    if name in _plain_names():
+        return (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
+    text = find_text(name)
+    if text is None:
+        reordered = suggest_name(name)
+        meant = f" Did you mean '{reordered}'?" if reordered else hint(name, list_recipes())
         raise RecipeError(
-            f"recipe '{name}': there is none of that name.{hint(name, _shipped_names())} "
+            f"recipe '{name}': there is none of that name.{meant} "
             "`fieldmark recipes` lists them; a file is given by its path ending in .yaml"
         )
-    return (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
+    return text
 
 
 def render_recipe(recipe: Recipe) -> str:
@@ -68,8 +78,9 @@ def render_recipe(recipe: Recipe) -> str:
     return "\n".join(_render_section(recipe, depth=0)) + "\n"
 
 
-def _shipped_names() -> list[str]:
-    return [entry.name.removesuffix(".yaml") for entry in LIBRARY.iterdir()]
+def _plain_names() -> list[str]:
+    names = [entry.name for entry in LIBRARY.iterdir() if entry.name.endswith(".yaml")]
+    return sorted(name.removesuffix(".yaml") for name in names)
 
 
 def _read_values(name_or_path: str | Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
@@ -80,7 +91,7 @@ def _read_values(name_or_path: str | Path, seen: tuple[str, ...]) -> tuple[dict[
         raise RecipeError(f"{origin}: its `base` leads back to itself: {' > '.join(seen)}")
     text = _read_file(path) if is_file else read_shipped_text(str(name_or_path))
     try:
-        values = yaml.load(text, _Loader)
+        values = parse_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{origin}: not valid YAML: {error}") from error
     if values is None:
@@ -91,7 +102,7 @@ def _read_values(name_or_path: str | Path, seen: tuple[str, ...]) -> tuple[dict[
     base = values.pop("base", None)
     if base is not None:
         below, _ = _read_values(str(base), (*seen, str(name_or_path)))
-        values = _merge(below, values)
+        values = merge_values(below, values)
     return values, origin
 
 
@@ -105,15 +116,6 @@ def _read_file(path: Path) -> str:
             f"recipe {path}: cannot be read: {error.strerror}. "
             "Give a file, or one of the names that `fieldmark recipes` lists"
         ) from error
-
-
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        inner = merged.get(key)
-        both = isinstance(inner, dict) and isinstance(value, dict)
-        merged[key] = _merge(inner, value) if both else value  # type: ignore[arg-type]
-    return merged
 
 
 def _spell_out(section: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,13 +141,13 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
             faults.append(f"--set {override}: expected key=value, e.g. --set optim.lr=0.01")
             continue
         try:
-            value = yaml.load(text, _Loader)
+            value = parse_yaml(text)
         except yaml.YAMLError:
             value = text
         keys = dotted.strip().split(".")
         for key in reversed(keys):
             value = {key: value}
-        values.update(_merge(values, _spell_out(Recipe, value)))
+        values.update(merge_values(values, _spell_out(Recipe, value)))
     return faults
 
 
@@ -226,33 +228,4 @@ def _render_section(section: BaseModel, depth: int) -> Iterator[str]:
             yield from _render_section(value, depth + 1)
         else:
             plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            yield f"{indent}{key}: {_render_value(plain)}  # {field.description}"
-
-
-def _render_value(value: object) -> str:
-    if isinstance(value, tuple):
-        value = list(value)
-    text = yaml.dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the booleans of YAML 1.2 (`off` stays a word) and no key written twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key written twice: {', '.join(twice)}", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF")
-)
+            yield f"{indent}{key}: {render_value(plain)}  # {field.description}"

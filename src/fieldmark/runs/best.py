@@ -2,7 +2,8 @@
 
 `config.json` holds architecture and preprocessing as timm writes them, `id2label`, and a
 `fieldmark` block. Where the network is timm's own with a linear head, the weights stand under
-timm's names, and `timm.create_model("local-dir:RUN/best", pretrained=True)` loads them.
+timm's names, and `timm.create_model("local-dir:RUN/best", pretrained=True)` loads them. A network
+that takes tags has their vocabulary beside it, in `tags.json`; its digest is in the block.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
+from fieldmark.data.tags import TagVocabulary
 from fieldmark.errors import RunError
 from fieldmark.models.classifier import Classifier, build_classifier
 from fieldmark.models.probabilities import num_outputs
@@ -26,7 +29,9 @@ from fieldmark.runs.files import save_folder, save_json
 from fieldmark.transforms import TransformRecord
 
 CONFIG_NAME = "config.json"
+TAGS_NAME = "tags.json"
 FORMAT = 1
+WORD_EMBEDDING = "backbone.tags.word.weight"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Identity:
     class_names: tuple[str, ...]
     model: Model
     transform: TransformRecord
+    vocabulary: TagVocabulary | None = None
 
 
 def save_best(
@@ -56,6 +62,10 @@ def save_best(
         "transform": identity.transform.to_json(),
         "selected": dict(scores),
     }
+    vocabulary = identity.vocabulary
+    if vocabulary is not None:
+        about = {"file": TAGS_NAME, "size": vocabulary.size, "digest": vocabulary.digest}
+        config["fieldmark"]["tag_vocabulary"] = about
     if identity.task != "binary":  # whose one logit is the second class
         config["label_names"] = list(identity.class_names)
     config["pretrained_cfg"].update(_preprocessing(identity.transform))
@@ -63,6 +73,8 @@ def save_best(
     def fill(part: Path) -> None:
         save_weights(timm_state or classifier.state_dict(), part / WEIGHTS_NAME)
         save_json(part / CONFIG_NAME, config)
+        if vocabulary is not None:
+            save_json(part / TAGS_NAME, vocabulary.to_json())
 
     save_folder(folder, fill)
 
@@ -80,7 +92,10 @@ def _preprocessing(transform: TransformRecord) -> dict[str, Any]:
 
 
 def load_best(folder: Path) -> tuple[Classifier, Identity]:
-    """Build the classifier in `best/`, in evaluation mode on the CPU."""
+    """Build the classifier in `best/`, in evaluation mode on the CPU.
+
+    Raises `RunError` where the folder was changed, or holds another vocabulary than its weights.
+    """
     try:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))["fieldmark"]
         weights = load_file(folder / WEIGHTS_NAME)
@@ -89,19 +104,51 @@ def load_best(folder: Path) -> tuple[Classifier, Identity]:
             class_names=tuple(config["class_names"]),
             model=Model.model_validate(config["model"]),
             transform=TransformRecord.from_json(config["transform"]),
+            vocabulary=_load_vocabulary(folder, config),
         )
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise RunError(
             f"{folder}: does not hold a classifier of fieldmark, or was changed: {error!r}. "
             "Restore the folder, or train a new run"
         ) from error
-    # The weights come from this folder, not from where training once started.
-    plain = identity.model.model_copy(update={"pretrained": False, "weights": None})
+    _check_vocabulary(folder, identity.vocabulary, config, weights)
     classifier, _ = build_classifier(
-        plain,
+        identity.model,
         num_classes=num_outputs(identity.task, len(identity.class_names)),
         image_size=identity.transform.image_size,
+        tag_vocabulary_size=0 if identity.vocabulary is None else identity.vocabulary.size,
+        tag_pad_id=0 if identity.vocabulary is None else identity.vocabulary.pad_id,
+        # They come from this folder, not from where training once started.
+        with_weights=False,
     )
     state = from_timm_state(classifier, weights) if config["layout"] == "timm" else weights
     classifier.load_state_dict(state)
     return classifier.eval(), identity
+
+
+def _load_vocabulary(folder: Path, config: Mapping[str, Any]) -> TagVocabulary | None:
+    """The vocabulary of the run's tags, None where it takes none."""
+    if config["model"].get("tags", {}).get("tokenizer", "off") == "off":
+        return None
+    text = (folder / TAGS_NAME).read_text(encoding="utf-8")
+    return TagVocabulary.from_json(json.loads(text))
+
+
+def _check_vocabulary(
+    folder: Path,
+    vocabulary: TagVocabulary | None,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+) -> None:
+    if vocabulary is None:
+        return
+    embedding = weights.get(WORD_EMBEDDING)
+    found = None if embedding is None else len(embedding)
+    expected = config.get("tag_vocabulary", {}).get("digest")
+    if found == vocabulary.size and vocabulary.digest == expected:
+        return
+    raise RunError(
+        f"{folder / TAGS_NAME}: this vocabulary of {vocabulary.size:,} entries is not the one that "
+        f"the weights beside it were trained with ({found or 'no'} embedded entries). Restore the "
+        "folder, or train a new run"
+    )

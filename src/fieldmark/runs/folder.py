@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldmark.data.prepare import LeftOut
 from fieldmark.data.table import Table
 from fieldmark.errors import RunChangedError, RunExistsError, RunNotFoundError
 from fieldmark.recipes import Recipe, read_recipe, render_recipe
 from fieldmark.runs.files import find_folder, render_csv, save_json, save_text, storage_errors
+
+if TYPE_CHECKING:
+    from fieldmark.data.tags import TagVocabulary
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class RunFolder:
         return self.path / "checkpoints" / "last"
 
     @property
+    def teacher_dir(self) -> Path:
+        """What a teacher says of every training image, where it is asked once."""
+        return self.path / "teacher"
+
+    @property
     def best_dir(self) -> Path:
         """Weights and configuration of the selected epoch."""
         return self.path / "best"
@@ -103,6 +111,25 @@ class RunFolder:
         """The classes in index order, each with its name and counts by split."""
         content = json.loads((self.path / "classes.json").read_text(encoding="utf-8"))
         return list(content["classes"])
+
+    def save_tags(self, vocabulary: TagVocabulary) -> None:
+        """Write tags.json, which freezes what each token of a tag means."""
+        save_json(self.path / "tags.json", vocabulary.to_json())
+
+    def load_tags(self) -> TagVocabulary | None:
+        """Read tags.json; None where there is none yet."""
+        from fieldmark.data.tags import TagVocabulary
+
+        path = self.path / "tags.json"
+        if not path.is_file():
+            return None
+        try:
+            return TagVocabulary.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunChangedError(
+                f"{path}: is not a tag vocabulary of fieldmark or was changed: {error}. "
+                "Restore it, or train a new run"
+            ) from error
 
     def save_split(self, table: Table, content_hashes: Mapping[str, str]) -> None:
         """Write split.csv, which freezes what each image was used for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from fieldmark.data.images import decode_image
-from fieldmark.errors import FieldmarkError
+from fieldmark.data.tags import TagEncoder
+from fieldmark.errors import DataError, FieldmarkError
 from fieldmark.models.classifier import Classifier
 from fieldmark.models.probabilities import log_probabilities
 from fieldmark.recipes.schema import Task
-from fieldmark.runs.best import load_best
+from fieldmark.runs.best import Identity, load_best
 from fieldmark.runs.folder import RunFolder
 from fieldmark.transforms import build_eval_transform
 
@@ -32,7 +33,8 @@ class ClassProbability:
 class Predictor:
     """Classifies images as the run's evaluation does.
 
-    `transform` maps an RGB image to (3, H, W) float32.
+    `transform` maps an RGB image to (3, H, W) float32. `encode_tags` is there where the network
+    takes tags.
     """
 
     classifier: Classifier
@@ -40,26 +42,44 @@ class Predictor:
     class_names: tuple[str, ...]
     transform: Callable[[Image.Image], Tensor]
     device: str = "cpu"
+    encode_tags: TagEncoder | None = None
 
     def __call__(
-        self, image: str | Path | bytes | Image.Image, top: int = 5
+        self,
+        image: str | Path | bytes | Image.Image,
+        top: int = 5,
+        tags: Sequence[str] | None = None,
     ) -> list[ClassProbability]:
         """Return the `top` most probable classes of one image, most probable first.
 
-        Raises `UnreadableImageError` where the image cannot be decoded.
+        `tags` are those of the image; without any a network that takes tags sees the image
+        alone. Raises `UnreadableImageError` where the image cannot be decoded, `DataError` for
+        tags that the network does not take.
         """
         if top < 1:
             raise FieldmarkError(f"top: expected a number of classes from 1, not {top}")
+        ids = self._encode(tags)
         picture = image.convert("RGB") if isinstance(image, Image.Image) else decode_image(image)
         batch = self.transform(picture)[None].to(self.device)  # (1, 3, H, W)
         with torch.inference_mode():
-            logits = self.classifier(batch).float().cpu()  # (1, outputs)
+            logits = self.classifier(batch, ids).float().cpu()  # (1, outputs)
         probability = log_probabilities(logits, self.task).exp()[0]  # (K,)
         best = probability.topk(min(top, len(self.class_names)))
         return [
             ClassProbability(self.class_names[index], value)
             for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
+
+    def _encode(self, tags: Sequence[str] | None) -> Tensor | None:
+        """(1, T) token ids; None where the network takes none."""
+        if self.encode_tags is not None:
+            return self.encode_tags(tags)[None].to(self.device)
+        if tags:
+            raise DataError(
+                f"tags: got {', '.join(tags[:5])}, but this run was trained without tags. Leave "
+                "them out, or train with model.tags=whole"
+            )
+        return None
 
 
 def load_predictor(folder: RunFolder, device: str = "cpu") -> Predictor:
@@ -71,4 +91,11 @@ def load_predictor(folder: RunFolder, device: str = "cpu") -> Predictor:
         class_names=identity.class_names,
         transform=build_eval_transform(identity.transform),
         device=device,
+        encode_tags=_build_encoder(identity),
     )
+
+
+def _build_encoder(identity: Identity) -> TagEncoder | None:
+    if identity.vocabulary is None:
+        return None
+    return TagEncoder(identity.vocabulary, identity.model.tags)

@@ -40,6 +40,14 @@ class DataReady:
 
 
 @dataclass(frozen=True)
+class TeacherAsked:
+    """Progress of asking a teacher about every training image once."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class ModelReady:
     """The network is built and its weights are loaded."""
 
@@ -119,6 +127,7 @@ Event = (
     | Note
     | ImagesScanned
     | DataReady
+    | TeacherAsked
     | ModelReady
     | StepDone
     | EpochDone

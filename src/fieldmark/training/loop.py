@@ -1,6 +1,6 @@
 """The training loop: one for every recipe. It yields events and touches no files.
 
-What varies - loss, schedule, mixing, averaging, what is trained - comes in as `Parts`. All
+What varies - objective, schedule, mixing, averaging, what is trained - comes in as `Parts`. All
 randomness is addressed by (seed, epoch, batch), and `Progress` holds everything else, so a loop
 that is given a saved `Progress`, weights and optimizer goes on bit for bit.
 """
@@ -25,8 +25,9 @@ from fieldmark.evaluation.metrics import is_better
 from fieldmark.recipes.schema import Recipe
 from fieldmark.seeds import derive_seed
 from fieldmark.training.events import EpochDone, StepDone
-from fieldmark.training.losses import ClassificationLoss, as_shares
 from fieldmark.training.memory import explain_out_of_memory
+from fieldmark.training.moments import Moment
+from fieldmark.training.objectives import Objective
 from fieldmark.training.optimizers import set_learning_rate
 from fieldmark.training.schedules import Schedule
 
@@ -40,7 +41,7 @@ class Parts:
     model: nn.Module
     optimizer: Optimizer
     schedule: Schedule
-    loss: ClassificationLoss
+    objective: Objective
     mixing: Mixing | None
     averaged: AveragedModel | None
     train_loader: Loader
@@ -89,7 +90,7 @@ def fit(
     parts: Parts, recipe: Recipe, progress: Progress
 ) -> Iterator[StepDone | EpochDone | UpdateDone]:
     """Train from `progress` to the recipe's end, to its early stop, or until the caller stops."""
-    while progress.epoch < recipe.optim.epochs and not is_stopped(recipe, progress):
+    while progress.epoch < parts.schedule.num_epochs and not is_stopped(recipe, progress):
         yield from _train_epoch(parts, recipe, progress)
         yield _finish_epoch(parts, recipe, progress)
 
@@ -102,10 +103,12 @@ def is_stopped(recipe: Recipe, progress: Progress) -> bool:
 def _train_epoch(
     parts: Parts, recipe: Recipe, progress: Progress
 ) -> Iterator[StepDone | UpdateDone]:
-    epoch, loader = progress.epoch, parts.train_loader
+    loader = parts.train_loader
+    if progress.updates == parts.schedule.num_updates:
+        return  # resumed between the last update and the end of its epoch
     parts.model.train()
     clock = time.perf_counter()
-    for batch in loader.epoch(epoch, start_batch=progress.batch):
+    for batch in loader.epoch(progress.epoch, start_batch=progress.batch):
         loss = _learn(parts, recipe, progress, batch)
         progress.batch += 1
         if loss is not None:
@@ -119,6 +122,8 @@ def _train_epoch(
         yield _describe_step(parts, recipe, progress)
         if _ends_group(recipe, progress.batch, loader.num_batches):
             yield UpdateDone()
+            if progress.updates == parts.schedule.num_updates:
+                return
         clock = time.perf_counter()
 
 
@@ -132,7 +137,7 @@ def _learn(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> fl
         size = _group_size(recipe, progress.batch, num_batches)
 
         def try_images(count: int) -> None:
-            part = replace(batch, images=batch.images[:count], targets=batch.targets[:count])
+            part = _take_first(batch, count)
             parts.accelerator.backward(_compute_loss(parts, recipe, progress, part))
             parts.optimizer.zero_grad(set_to_none=True)
 
@@ -147,15 +152,36 @@ def _learn(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> fl
 
 
 def _compute_loss(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> Tensor:
-    device = parts.accelerator.device
-    images = batch.images.to(device, non_blocking=True)  # (B, 3, H, W)
-    targets = as_shares(batch.targets, parts.loss.num_classes).to(device)  # (B, K)
+    batch = _move(batch, parts.accelerator.device)
+    shares = parts.objective.shares(batch)  # (B, S)
     if parts.mixing is not None:
         seed = derive_seed(recipe.seed, "mixing", progress.epoch, progress.batch)
-        images, targets = parts.mixing(images, targets, seed)
-    logits = parts.model(images).float()  # (B, K)
-    loss: Tensor = parts.loss(logits, targets)
-    return loss
+        images, shares = parts.mixing(batch.images, shares, seed)
+        batch = replace(batch, images=images)
+    share_done = progress.updates / parts.schedule.num_updates
+    moment = Moment(progress.epoch, progress.batch, share_done)
+    return parts.objective(parts.model, batch, shares, moment)
+
+
+def _move(batch: Batch, device: torch.device) -> Batch:
+    """The batch on the device; its positions stay where the tables are."""
+    tags = batch.tags
+    return replace(
+        batch,
+        images=batch.images.to(device, non_blocking=True),
+        targets=batch.targets.to(device, non_blocking=True),
+        tags=None if tags is None else tags.to(device, non_blocking=True),
+    )
+
+
+def _take_first(batch: Batch, count: int) -> Batch:
+    return replace(
+        batch,
+        images=batch.images[:count],
+        targets=batch.targets[:count],
+        positions=batch.positions[:count],
+        tags=None if batch.tags is None else batch.tags[:count],
+    )
 
 
 def _update(parts: Parts, recipe: Recipe, progress: Progress) -> None:
@@ -185,7 +211,7 @@ def _finish_epoch(parts: Parts, recipe: Recipe, progress: Progress) -> EpochDone
     progress.total_seconds += time.perf_counter() - start
     done = EpochDone(
         epoch=progress.epoch + 1,
-        num_epochs=recipe.optim.epochs,
+        num_epochs=parts.schedule.num_epochs,
         train_loss=progress.loss_sum / max(1, progress.epoch_images),
         val=val,
         lr=lr,
@@ -212,16 +238,18 @@ def _group_size(recipe: Recipe, batch: int, num_batches: int) -> int:
 
 
 def _describe_step(parts: Parts, recipe: Recipe, progress: Progress) -> StepDone:
-    num_batches = parts.train_loader.num_batches
+    schedule, num_batches = parts.schedule, parts.train_loader.num_batches
     speed = progress.batch / max(progress.epoch_seconds, 1e-9)
-    left = (recipe.optim.epochs - progress.epoch) * num_batches - progress.batch
+    left = (schedule.num_epochs - progress.epoch) * num_batches - progress.batch
+    if recipe.optim.max_updates:
+        left = min(left, (schedule.num_updates - progress.updates) * recipe.optim.accumulate)
     return StepDone(
         epoch=progress.epoch + 1,
-        num_epochs=recipe.optim.epochs,
+        num_epochs=schedule.num_epochs,
         batch=progress.batch,
         num_batches=num_batches,
         loss=progress.loss_sum / max(1, progress.epoch_images),
-        lr=recipe.optim.lr * parts.schedule.factor(max(0, progress.updates - 1)),
+        lr=recipe.optim.lr * schedule.factor(max(0, progress.updates - 1)),
         images_per_second=progress.epoch_images / max(progress.epoch_seconds, 1e-9),
         seconds_left=left / speed,
     )

@@ -102,3 +102,64 @@ def as_shares(targets: Tensor, num_classes: int) -> Tensor:
     if targets.ndim == 2:
         return targets.float()
     return functional.one_hot(targets, num_classes).float()
+
+
+def distill_hard(logits: Tensor, answers: Tensor) -> Tensor:
+    """Cross-entropy with the teacher's first class (Touvron et al. 2021, section 4, eq. 3).
+
+    Logits (B, K) of the student and answers (B, K), the shares of the teacher's classes: one-hot,
+    or a mixture where images are mixed -> scalar, nats.
+    """
+    return -(answers * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def distill_soft(logits: Tensor, answers: Tensor, tau: float) -> Tensor:
+    """tau^2 KL(teacher || student) at temperature tau, by DeiT's official normalisation.
+
+    Logits (B, K) of the student, not yet divided by tau, and answers (B, K), the probabilities of
+    the teacher at tau -> scalar, nats. The sum over images and classes is divided by B K, as in
+    the code published with Touvron et al. 2021; a mean over images alone ("batchmean", the
+    equation of Hinton et al. 2015) is K times as large.
+    """
+    divergence = functional.kl_div((logits / tau).log_softmax(dim=1), answers, reduction="sum")
+    return divergence * tau**2 / logits.numel()
+
+
+def measure_exclusion(layers: Tensor, *, distance: int, tau: float) -> Tensor:
+    """tau^2 times the divergence of class tokens that lie `distance` layers apart.
+
+    layers: (B, D, L) -> scalar: the sum over i = 0 .. L-1-distance of the mean over images of
+    KL(softmax(layer_(i+distance) / tau) || softmax(layer_i / tau)), the softmax over D. Animesion
+    rewards it: its code subtracts 0.01 times this, with distance 2 and tau 1, from the loss.
+    """
+    log_probability = (layers / tau).log_softmax(dim=1)  # (B, D, L)
+    nearer, farther = log_probability[..., :-distance], log_probability[..., distance:]
+    divergence = functional.kl_div(nearer, farther, reduction="sum", log_target=True)
+    return divergence * tau**2 / len(layers)
+
+
+def bernoulli_likelihood(probability: Tensor, labels: Tensor) -> Tensor:
+    """Likelihood of independent yes-or-no labels: the product of p^y (1 - p)^(1 - y).
+
+    Probabilities (N,) of yes and labels (N,), 1 or 0 -> scalar. An image-classification lecture
+    (Willi) computes this one where its text derives `categorical_likelihood`.
+    """
+    labels = labels.to(probability.dtype)
+    terms = torch.xlogy(labels, probability) + torch.xlogy(1.0 - labels, 1.0 - probability)
+    return terms.sum().exp()
+
+
+def categorical_likelihood(probability: Tensor, shares: Tensor) -> Tensor:
+    """Likelihood of one class for each image: the product of p_ij^y_ij.
+
+    Probabilities (B, K), rows summing to 1, and shares (B, K), one-hot -> scalar.
+    """
+    return torch.exp(-negative_log_likelihood(probability, shares))
+
+
+def negative_log_likelihood(probability: Tensor, shares: Tensor) -> Tensor:
+    """-sum_i sum_j y_ij log p_ij, nats: the cross-entropy, summed over images.
+
+    Probabilities (B, K) and shares (B, K) -> scalar.
+    """
+    return -torch.xlogy(shares.to(probability.dtype), probability).sum()

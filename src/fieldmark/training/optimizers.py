@@ -15,16 +15,28 @@ from fieldmark.recipes.schema import Optim
 def build_optimizer(classifier: Classifier, optim: Optim) -> Optimizer:
     """Build the optimizer of a recipe over the parameters that are trained.
 
-    AdamW decays matrices and kernels only (no biases, no norms); SGD and Adam add the L2 term to
-    every parameter, as the published systems do. With `layer_decay` d, a block that is m blocks
-    below the head learns at lr d^m (Clark et al. 2020, section 3.5). Each group keeps its factor
-    as `lr_scale`.
+    AdamW decays matrices and kernels only (no biases, no norms), unless `decay_all`; SGD and Adam
+    add the L2 term to every parameter, as the published systems do. With `layer_decay` d, a block
+    that is m blocks below the head learns at lr d^m (Clark et al. 2020, section 3.5). Each group
+    keeps its factor as `lr_scale`.
+
+    AdamW subtracts lr x weight_decay x parameter in each update. TensorFlow Addons' subtracts
+    weight_decay x parameter, from every parameter: at a constant rate, its decay of 1e-4 at lr
+    1e-3 is weight_decay 0.1 with `decay_all` here. Keras adds eps before, torch after the
+    correction of the second moment's bias, so its eps of 1e-7 is 3.2e-6 in torch's first update
+    and comes down to 1e-7; that matters only where gradients are as small.
     """
     groups = group_parameters(classifier, optim)
     if optim.name == "sgd":
         return SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     kind: type[Adam] = Adam if optim.name == "adam" else AdamW
-    return kind(groups, lr=optim.lr, betas=(optim.momentum, 0.999), weight_decay=optim.weight_decay)
+    return kind(
+        groups,
+        lr=optim.lr,
+        betas=(optim.momentum, 0.999),
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+    )
 
 
 def group_parameters(classifier: Classifier, optim: Optim) -> list[dict[str, Any]]:
@@ -33,7 +45,8 @@ def group_parameters(classifier: Classifier, optim: Optim) -> list[dict[str, Any
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
-            exempt = optim.name == "adamw" and (parameter.ndim <= 1 or _is_embedding(name))
+            is_spared = parameter.ndim <= 1 or _is_embedding(name)
+            exempt = optim.name == "adamw" and not optim.decay_all and is_spared
             decay = 0.0 if exempt else optim.weight_decay
             groups[scales.get(name, 1.0), decay].append(parameter)
     return [

@@ -16,7 +16,8 @@ class Schedule:
 
     Every schedule rises linearly over `warmup` updates, min(1, s / w), so that the first update of
     a warm-up has rate 0 (as both Vision-Transformer studies do). Cosine falls to 0 at the end:
-    0.5 (1 + cos(pi clip((s - w) / (T - w), 0, 1))).
+    0.5 (1 + cos(pi clip((s - w) / (T - w), 0, 1))). With `optim.max_updates` the run is that many
+    updates long, whatever the number of epochs.
     """
 
     optim: Optim
@@ -28,7 +29,14 @@ class Schedule:
     @property
     def num_updates(self) -> int:
         """Updates of the whole run, T."""
+        if self.optim.max_updates and self.optim.epochs:
+            return self.optim.max_updates
         return self.updates_per_epoch * self.optim.epochs
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of the whole run; the last one may end early."""
+        return -(-self.num_updates // max(1, self.updates_per_epoch))
 
     @property
     def num_warmup(self) -> int:
@@ -77,6 +85,6 @@ class Schedule:
         if optim.schedule == "step":
             return optim.decay ** (epoch // optim.decay_epochs)
         if optim.schedule == "constant_epoch":
-            passed = [m for m in CONSTANT_EPOCH_MILESTONES if epoch >= round(m * optim.epochs)]
+            passed = [m for m in CONSTANT_EPOCH_MILESTONES if epoch >= round(m * self.num_epochs)]
             return optim.decay ** len(passed)
         return self.plateau_factor

@@ -4,64 +4,41 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from fieldmark.data.images import decode_image
-from fieldmark.data.loaders import Loader, build_loader
 from fieldmark.data.prepare import hash_table, prepare_table
-from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.table import Table
 from fieldmark.errors import FieldmarkError, SplitError
-from fieldmark.evaluation.collect import collect_predictions
-from fieldmark.evaluation.metrics import compute_metrics
-from fieldmark.models.classifier import Classifier, build_classifier
-from fieldmark.models.probabilities import num_outputs
+from fieldmark.models.classifier import Classifier
 from fieldmark.recipes import Recipe
 from fieldmark.runs.best import Identity, save_best
 from fieldmark.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.provenance import describe_environment, peak_memory_mb
-from fieldmark.seeds import derive_seed
-from fieldmark.training.devices import Placement, build_accelerator, choose_placement
+from fieldmark.training.assembly import Assembler
+from fieldmark.training.devices import Placement, choose_placement
 from fieldmark.training.events import (
     DataReady,
     EpochDone,
     Finished,
     ImagesScanned,
     Listener,
-    ModelReady,
     Note,
     RunOpened,
     Saved,
 )
 from fieldmark.training.loop import Parts, Progress, UpdateDone, fit, is_stopped
-from fieldmark.training.losses import build_loss
-from fieldmark.training.optimizers import build_optimizer, count_parameters
+from fieldmark.training.objectives import check_objective
 from fieldmark.training.resume import (
     open_run_folder,
     restore_parts,
     restore_progress,
     take_checkpoint,
 )
-from fieldmark.training.schedules import Schedule
 from fieldmark.training.surroundings import own_randomness, quiet_libraries
 from fieldmark.training.tensorboard import EpochBoard
-from fieldmark.transforms import (
-    TransformRecord,
-    build_eval_transform,
-    build_train_transform,
-    build_transform_record,
-    measure_statistics,
-    mix_batch,
-)
 
 SCAN_THREADS = min(8, os.cpu_count() or 1)
 
@@ -74,6 +51,7 @@ def train_run(
     With `resume`, an interrupted run goes on from its last checkpoint and ends with the weights
     that it would have had; a run that is already finished is left as it is.
     """
+    check_objective(recipe)
     folder = open_run_folder(path, recipe, resume)
     try:
         with quiet_libraries(folder), own_randomness():
@@ -104,8 +82,9 @@ class _Session:
         for note in table.notes:
             self.listener(Note(note))
         split = self._split(table)
-        classifier, identity = self._build(split)
-        parts = self._assemble(classifier, identity, split)
+        assembler = Assembler(self.folder, self.recipe, self.placement, self.listener)
+        classifier, identity = assembler.build_classifier(split)
+        parts = assembler.assemble(classifier, identity, split)
         if checkpoint is not None:
             restore_parts(parts, checkpoint)
         self._train(parts, identity, progress)
@@ -140,101 +119,6 @@ class _Session:
         # Last, because its presence says that the data is ready.
         self.folder.save_split(prepared.table, prepared.content_hashes)
         return prepared.table
-
-    def _build(self, split: Table) -> tuple[Classifier, Identity]:
-        recipe = self.recipe
-        torch.manual_seed(derive_seed(recipe.seed, "init"))
-        classifier, report = build_classifier(
-            recipe.model,
-            num_classes=num_outputs(recipe.task, len(split.class_names)),
-            image_size=recipe.data.image_size,
-        )
-        if report is not None:
-            self.listener(Note(report.render()))
-        every, trained = count_parameters(classifier)
-        self.listener(
-            ModelReady(
-                recipe.model.name, every, trained, self.placement.device, self.placement.precision
-            )
-        )
-        backbone = classifier.backbone
-        record = build_transform_record(
-            recipe.data,
-            model_statistics=backbone.statistics,
-            dataset_statistics=lambda: measure_statistics(
-                (decode_image(split.store.read(row.image)) for row in split.select("train").rows),
-                recipe.data,
-                interpolation=backbone.interpolation,
-            ),
-            interpolation=backbone.interpolation,
-        )
-        return classifier, Identity(recipe.task, split.class_names, recipe.model, record)
-
-    def _assemble(self, classifier: Classifier, identity: Identity, split: Table) -> Parts:
-        recipe, placement = self.recipe, self.placement
-        accelerator = build_accelerator(placement)
-        train = split.select("train")
-        loader = self._train_loader(train, identity.transform)
-        counts = train.class_counts()
-        loss = build_loss(
-            recipe.loss, task=recipe.task, class_counts=[counts[n] for n in split.class_names]
-        )
-        model, optimizer = accelerator.prepare(
-            classifier, build_optimizer(classifier, recipe.optim)
-        )
-        return Parts(
-            model=model,
-            optimizer=optimizer,
-            schedule=Schedule(recipe.optim, -(-loader.num_batches // recipe.optim.accumulate)),
-            loss=loss.to(accelerator.device),
-            mixing=_build_mixing(recipe),
-            averaged=_build_average(classifier, recipe.ema),
-            train_loader=loader,
-            evaluate=self._build_evaluation(split.select("val"), identity.transform),
-            accelerator=accelerator,
-        )
-
-    def _train_loader(self, train: Table, record: TransformRecord) -> Loader:
-        recipe = self.recipe
-        order = EpochOrder.for_training(train, seed=recipe.seed, sampling=recipe.sampling)
-        return build_loader(
-            train,
-            build_train_transform(record),
-            batch_size=recipe.optim.batch_size,
-            order=order,
-            seed=recipe.seed,
-            num_workers=self.placement.num_workers,
-        )
-
-    def _build_evaluation(
-        self, val: Table, record: TransformRecord
-    ) -> Callable[[nn.Module], Mapping[str, float]] | None:
-        if len(val) == 0:
-            self.listener(
-                Note("There is no val split: nothing can be selected, so the last epoch is kept.")
-            )
-            return None
-        loader = build_loader(
-            val,
-            build_eval_transform(record),
-            batch_size=2 * self.recipe.optim.batch_size,
-            order=None,
-            seed=self.recipe.seed,
-            num_workers=self.placement.num_workers,
-        )
-
-        def evaluate(model: nn.Module) -> Mapping[str, float]:
-            return compute_metrics(
-                collect_predictions(
-                    model,
-                    loader,
-                    val,
-                    device=self.placement.device,
-                    precision=self.placement.precision,
-                )
-            )
-
-        return evaluate
 
     def _train(self, parts: Parts, identity: Identity, progress: Progress) -> None:
         if self.recipe.optim.epochs == 0 and not progress.lines:
@@ -300,6 +184,7 @@ class _Session:
             }
         )
         early = is_stopped(self.recipe, progress)
+        whole = "all updates done" if self.recipe.optim.max_updates else "all epochs done"
         self.listener(
             Finished(
                 path=self.folder.path,
@@ -310,22 +195,6 @@ class _Session:
                 seconds=progress.total_seconds,
                 images_per_second=speed,
                 peak_memory_mb=peak,
-                reason="stopped early" if early else "all epochs done",
+                reason="stopped early" if early else whole,
             )
         )
-
-
-def _build_mixing(recipe: Recipe) -> Callable[..., Any] | None:
-    mixup, cutmix = recipe.loss.mixup, recipe.loss.cutmix
-    if not mixup and not cutmix:
-        return None
-    return lambda images, targets, seed: mix_batch(
-        images, targets, mixup=mixup, cutmix=cutmix, seed=seed
-    )
-
-
-def _build_average(classifier: Classifier, decay: float) -> AveragedModel | None:
-    if not decay:
-        return None
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(classifier, multi_avg_fn=average, use_buffers=True)

@@ -1,0 +1,125 @@
+"""What one training step holds in memory, counted without taking it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from fieldmark.recipes.schema import Optim
+
+BYTES_PER_NUMBER = 4
+_STATES_PER_PARAMETER = {"adam": 2, "adamw": 2}
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes of one training step in fp32 at `batch_size` images, when backward begins.
+
+    parameters: with buffers. gradients, optimizer: of the parameters that are trained.
+    activations: what the forward pass keeps for the backward pass, the images included.
+    A step also needs room for the operation that is running, some percent more.
+    """
+
+    batch_size: int
+    optimizer: str
+    parameters: int
+    gradients: int
+    optimizer_state: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.parameters + self.gradients + self.optimizer_state + self.activations
+
+
+def measure_training_memory(
+    network: nn.Module, run: Callable[[int], Tensor], batch_size: int, optim: Optim
+) -> TrainingMemory:
+    """Count for a network whose `run(batch_size)` returns logits (B, K).
+
+    Adam and AdamW keep two numbers for each trained parameter, SGD with momentum one. Run it on
+    a hollow network (`tracing.make_hollow`): nothing is computed.
+    """
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    stored = sum(t.nbytes for t in (*network.parameters(), *network.buffers()))
+    states = _STATES_PER_PARAMETER.get(optim.name, 1 if optim.momentum else 0)
+    was_training = network.training
+    network.train()
+    try:
+        activations = _count_saved(network, run, batch_size)
+    finally:
+        network.train(was_training)
+    return TrainingMemory(
+        batch_size=batch_size,
+        optimizer=optim.name,
+        parameters=stored,
+        gradients=trained * BYTES_PER_NUMBER,
+        optimizer_state=states * trained * BYTES_PER_NUMBER,
+        activations=activations,
+    )
+
+
+def _count_saved(network: nn.Module, run: Callable[[int], Tensor], batch_size: int) -> int:
+    """Batch norm refuses to train on one value per channel: one image is counted from two."""
+    if batch_size > 1:
+        return _saved_bytes(network, run, batch_size)
+    two, three = (_saved_bytes(network, run, count) for count in (2, 3))
+    return two - (three - two)
+
+
+def _saved_bytes(network: nn.Module, run: Callable[[int], Tensor], batch_size: int) -> int:
+    """Sum the storages kept for backward, each once, without those of the network itself."""
+    own = {_storage_id(tensor) for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if _storage_id(tensor) not in own:
+            kept[_storage_id(tensor)] = tensor
+        return tensor
+
+    with _fused_attention(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = run(batch_size)
+        labels = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        functional.cross_entropy(logits, labels)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def _storage_id(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Attention as processors and GPUs compute it, keeping no (N, N) products for backward.
+
+    Without a processor torch would take the formula step by step, which keeps them.
+    """
+    with _FusedAttention():
+        yield
+
+
+class _FusedAttention(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = dict(kwargs or {})
+        if func is not functional.scaled_dot_product_attention or not args[0].is_meta:
+            return func(*args, **options)
+        query, key, value, *more = args
+        names = ("attn_mask", "dropout_p", "is_causal", "scale")
+        options |= dict(zip(names, more, strict=False))
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query,
+            key,
+            value,
+            0.0,
+            options.get("is_causal", False),
+            attn_mask=options.get("attn_mask"),
+            scale=options.get("scale"),
+        )[0]

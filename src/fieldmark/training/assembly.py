@@ -1,0 +1,227 @@
+"""From a split table and a recipe to the `Parts` that the loop trains with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fieldmark.data.images import decode_image
+from fieldmark.data.loaders import Loader, build_loader
+from fieldmark.data.sampling import EpochOrder
+from fieldmark.data.table import Table
+from fieldmark.data.tags import (
+    TagEncoder,
+    TagVocabulary,
+    build_tag_vocabulary,
+    check_tags,
+    describe_tag_leaks,
+)
+from fieldmark.evaluation.collect import collect_predictions
+from fieldmark.evaluation.metrics import compute_metrics
+from fieldmark.models.classifier import Classifier, build_classifier
+from fieldmark.models.probabilities import num_outputs
+from fieldmark.recipes import Recipe
+from fieldmark.runs.best import Identity
+from fieldmark.runs.folder import RunFolder
+from fieldmark.seeds import derive_seed
+from fieldmark.training.devices import Placement, build_accelerator
+from fieldmark.training.events import Listener, ModelReady, Note
+from fieldmark.training.loop import Mixing, Parts
+from fieldmark.training.losses import build_loss
+from fieldmark.training.objectives import (
+    ClassificationObjective,
+    ComposedObjective,
+    Exclusion,
+    Objective,
+    check_layers,
+)
+from fieldmark.training.optimizers import build_optimizer, count_parameters
+from fieldmark.training.schedules import Schedule
+from fieldmark.training.schooling import Schooling
+from fieldmark.training.tag_masking import TagMasking
+from fieldmark.transforms import (
+    TransformRecord,
+    build_eval_transform,
+    build_train_transform,
+    build_transform_record,
+    measure_statistics,
+    mix_batch,
+)
+
+
+@dataclass(frozen=True)
+class Assembler:
+    """Builds what one run trains with; each method takes what the one before it returned."""
+
+    folder: RunFolder
+    recipe: Recipe
+    placement: Placement
+    listener: Listener
+
+    def build_classifier(self, split: Table) -> tuple[Classifier, Identity]:
+        """The network as it starts, and what it is."""
+        recipe = self.recipe
+        vocabulary = self._find_vocabulary(split)
+        torch.manual_seed(derive_seed(recipe.seed, "init"))
+        classifier, report = build_classifier(
+            recipe.model,
+            num_classes=num_outputs(recipe.task, len(split.class_names)),
+            image_size=recipe.data.image_size,
+            tag_vocabulary_size=0 if vocabulary is None else vocabulary.size,
+            tag_pad_id=0 if vocabulary is None else vocabulary.pad_id,
+        )
+        if report is not None:
+            self.listener(Note(report.render()))
+        every, trained = count_parameters(classifier)
+        self.listener(
+            ModelReady(
+                recipe.model.name, every, trained, self.placement.device, self.placement.precision
+            )
+        )
+        record = self._resolve_transform(classifier, split)
+        return classifier, Identity(
+            recipe.task, split.class_names, recipe.model, record, vocabulary=vocabulary
+        )
+
+    def assemble(self, classifier: Classifier, identity: Identity, split: Table) -> Parts:
+        """Everything that the loop needs."""
+        recipe = self.recipe
+        accelerator = build_accelerator(self.placement)
+        train = split.select("train")
+        loader = self._train_loader(train, identity)
+        objective = self._build_objective(classifier, identity, train)
+        model, optimizer = accelerator.prepare(
+            classifier, build_optimizer(classifier, recipe.optim)
+        )
+        return Parts(
+            model=model,
+            optimizer=optimizer,
+            schedule=Schedule(recipe.optim, -(-loader.num_batches // recipe.optim.accumulate)),
+            objective=objective,
+            mixing=_build_mixing(recipe),
+            averaged=_build_average(classifier, recipe.ema),
+            train_loader=loader,
+            evaluate=self._build_evaluation(split.select("val"), identity),
+            accelerator=accelerator,
+        )
+
+    def _find_vocabulary(self, split: Table) -> TagVocabulary | None:
+        """The tags' vocabulary of this run, made now or read from its folder."""
+        section = self.recipe.model.tags
+        if section.tokenizer == "off":
+            return None
+        train = split.select("train")
+        for note in (check_tags(split, section), describe_tag_leaks(train)):
+            if note is not None:
+                self.listener(Note(note))
+        vocabulary = self.folder.load_tags()
+        if vocabulary is None:
+            vocabulary = build_tag_vocabulary(section, [row.tags or () for row in train.rows])
+            self.folder.save_tags(vocabulary)
+        return vocabulary
+
+    def _resolve_transform(self, classifier: Classifier, split: Table) -> TransformRecord:
+        data, backbone = self.recipe.data, classifier.backbone
+        return build_transform_record(
+            data,
+            model_statistics=backbone.statistics,
+            dataset_statistics=lambda: measure_statistics(
+                (decode_image(split.store.read(row.image)) for row in split.select("train").rows),
+                data,
+                interpolation=backbone.interpolation,
+            ),
+            interpolation=backbone.interpolation,
+        )
+
+    def _build_objective(
+        self, classifier: Classifier, identity: Identity, train: Table
+    ) -> Objective:
+        recipe, counts = self.recipe, train.class_counts()
+        loss = build_loss(
+            recipe.loss, task=recipe.task, class_counts=[counts[n] for n in train.class_names]
+        ).to(self.placement.device)
+        distillation, exclusion, masking = None, None, None
+        # Without epochs nothing is learned, from nobody.
+        if recipe.loss.distill.teacher is not None and recipe.optim.epochs:
+            schooling = Schooling(self.folder, recipe, self.placement, self.listener)
+            distillation = schooling.build(train, identity.transform)
+        if recipe.loss.exclusion:
+            check_layers(recipe, classifier)
+            exclusion = Exclusion(
+                recipe.loss.exclusion, recipe.loss.exclusion_distance, recipe.loss.exclusion_tau
+            )
+        if identity.vocabulary is not None and recipe.model.tags.propose != "off":
+            masking = TagMasking(recipe.model.tags.propose, identity.vocabulary, recipe.seed)
+        if distillation is None and exclusion is None and masking is None:
+            return ClassificationObjective(loss)
+        return ComposedObjective(loss, distillation, exclusion, masking)
+
+    def _train_loader(self, train: Table, identity: Identity) -> Loader:
+        recipe = self.recipe
+        order = EpochOrder.for_training(train, seed=recipe.seed, sampling=recipe.sampling)
+        return build_loader(
+            train,
+            build_train_transform(identity.transform),
+            batch_size=recipe.optim.batch_size,
+            order=order,
+            seed=recipe.seed,
+            num_workers=self.placement.num_workers,
+            encode_tags=_build_encoder(identity),
+        )
+
+    def _build_evaluation(
+        self, val: Table, identity: Identity
+    ) -> Callable[[nn.Module], Mapping[str, float]] | None:
+        if len(val) == 0:
+            self.listener(
+                Note("There is no val split: nothing can be selected, so the last epoch is kept.")
+            )
+            return None
+        loader = build_loader(
+            val,
+            build_eval_transform(identity.transform),
+            batch_size=2 * self.recipe.optim.batch_size,
+            order=None,
+            seed=self.recipe.seed,
+            num_workers=self.placement.num_workers,
+            encode_tags=_build_encoder(identity),
+        )
+
+        def evaluate(model: nn.Module) -> Mapping[str, float]:
+            return compute_metrics(
+                collect_predictions(
+                    model,
+                    loader,
+                    val,
+                    device=self.placement.device,
+                    precision=self.placement.precision,
+                )
+            )
+
+        return evaluate
+
+
+def _build_encoder(identity: Identity) -> TagEncoder | None:
+    if identity.vocabulary is None:
+        return None
+    return TagEncoder(identity.vocabulary, identity.model.tags)
+
+
+def _build_mixing(recipe: Recipe) -> Mixing | None:
+    mixup, cutmix = recipe.loss.mixup, recipe.loss.cutmix
+    if not mixup and not cutmix:
+        return None
+    return lambda images, targets, seed: mix_batch(
+        images, targets, mixup=mixup, cutmix=cutmix, seed=seed
+    )
+
+
+def _build_average(classifier: Classifier, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(classifier, multi_avg_fn=average, use_buffers=True)
