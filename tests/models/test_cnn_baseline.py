@@ -59,3 +59,11 @@ def test_smallest_image_leaves_one_token() -> None:
     assert features.grid == (1, 1)
     with pytest.raises(ImageSizeError, match="smallest size is 107 px"):
         CnnBaseline(image_size=106)
+
+
+def test_stages_are_the_four_convolutions() -> None:
+    backbone = CnnBaseline(image_size=107, reads="layers").eval()
+    features = backbone(torch.randn(2, 3, 107, 107), with_layers=True)
+    assert features.layers is not None and features.layers.shape == (2, 256, 4)
+    assert features.pooled.shape == (2, backbone.width) == (2, 256)
+    assert not hasattr(backbone, "wide")

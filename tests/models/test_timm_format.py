@@ -53,11 +53,23 @@ def test_timm_names_and_back_is_exact(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "head"),
-    [("vit_tiny_patch16_224", "mlp"), ("cnn-baseline", "linear"), ("levit_128s", "linear")],
+    ("name", "keys"),
+    [
+        ("vit_tiny_patch16_224", {"head": "mlp"}),
+        ("vit_tiny_patch16_224", {"head": "ifa"}),
+        ("vit_tiny_patch16_224", {"patches": "shifted"}),
+        ("vit_tiny_patch16_224", {"attention": "local"}),
+        ("vit_tiny_patch16_224", {"tags": "whole"}),
+        ("deit_tiny_distilled_patch16_224", {"head": "mlp"}),
+        ("resnet10t", {"norm": "group"}),
+        ("cnn-baseline", {}),
+        ("levit_128s", {}),
+    ],
 )
-def test_networks_that_timm_does_not_have_give_none(name: str, head: str) -> None:
-    assert to_timm_state(build(name, head, size=224)) is None
+def test_networks_that_timm_does_not_have_give_none(name: str, keys: dict[str, object]) -> None:
+    model = Model(name=name, **keys)
+    classifier, _ = build_classifier(model, num_classes=3, image_size=224, tag_vocabulary_size=10)
+    assert to_timm_state(classifier) is None
 
 
 def test_config_describes_these_weights_and_not_their_origin() -> None:

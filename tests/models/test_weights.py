@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from scipy.ndimage import zoom
 
 from fieldmark.errors import WeightsError
 from fieldmark.models.classifier import Classifier, build_classifier
@@ -13,6 +15,7 @@ from fieldmark.models.weights import load_weights
 from fieldmark.recipes.schema import Model
 
 VIT, RESNET = "vit_tiny_patch16_224", "resnet10t"
+DISTILLED = "deit_tiny_distilled_patch16_224"
 
 
 def build(name: str, *, classes: int = 3, size: int = 32, **keys: object) -> Classifier:
@@ -59,6 +62,81 @@ def test_timm_checkpoint_gives_timms_logits(name: str, tmp_path: Path) -> None:
     report = load_weights(classifier, save(net.state_dict(), tmp_path))
     assert report.is_head_kept and not report.missing
     assert is_same(classifier, net, size)
+
+
+def test_positions_reach_another_grid_with_corners_on_corners(tmp_path: Path) -> None:
+    """As Animesion loads them: from 224 px to 128 px with scipy's zoom of order 1."""
+    net = timm.create_model(VIT, num_classes=3)
+    path = save(net.state_dict(), tmp_path)
+    classifier, other = build(VIT, size=128), build(VIT, size=128)
+    report = load_weights(classifier, path, positions="corners")
+    load_weights(other, path, positions="timm")
+    published = net.pos_embed.detach().numpy()
+    found = classifier.backbone.pos_embed.detach().numpy()
+    grid = zoom(published[0, 1:].reshape(14, 14, 192), (8 / 14, 8 / 14, 1), order=1)
+    assert np.array_equal(found[:, 0], published[:, 0])
+    assert np.allclose(found[0, 1:], grid.reshape(64, 192), atol=1e-6)
+    assert not np.allclose(found, other.backbone.pos_embed.detach().numpy(), atol=1e-3)
+    assert report.resized == (("pos_embed", (1, 197, 192), (1, 65, 192)),)
+
+
+def test_plain_deit_fills_a_distilled_network_as_far_as_it_goes(tmp_path: Path) -> None:
+    net = timm.create_model("deit_tiny_patch16_224", num_classes=3, img_size=32)
+    classifier = build(DISTILLED)
+    before = classifier.head.distillation_token.weight.clone()
+    report = load_weights(classifier, save(net.state_dict(), tmp_path))
+    assert report.missing == ("dist_token",)
+    assert torch.equal(classifier.head.class_token.weight, net.head.weight)
+    assert torch.equal(classifier.head.distillation_token.weight, before)
+    assert torch.equal(classifier.backbone.pos_embed[:, 2:], net.pos_embed[:, 1:])
+    assert "only class_token.weight, class_token.bias came from the file" in report.render()
+    assert "so random: dist_token." in report.render()
+
+
+def test_distilled_deit_fills_a_plain_network(tmp_path: Path) -> None:
+    net = timm.create_model(DISTILLED, num_classes=3, img_size=32)
+    classifier = build("deit_tiny_patch16_224")
+    report = load_weights(classifier, save(net.state_dict(), tmp_path))
+    assert report.is_head_kept and not report.missing
+    assert {name for name, _ in report.skipped} == {
+        "dist_token",
+        "head_dist.weight",
+        "head_dist.bias",
+    }
+    assert torch.equal(classifier.head.weight, net.head.weight)
+    assert torch.equal(classifier.backbone.pos_embed[:, 1:], net.pos_embed[:, 2:])
+
+
+def test_last_norm_is_not_used_by_the_ifa_head(tmp_path: Path) -> None:
+    net = timm.create_model(VIT, num_classes=3)
+    classifier = build(VIT, head="ifa", size=64)
+    report = load_weights(classifier, save(net.state_dict(), tmp_path), positions="corners")
+    assert dict(report.skipped).keys() == {"norm.weight", "norm.bias"}
+    assert not report.missing and report.head == "the file's is of another kind"
+
+
+@pytest.mark.parametrize(("form", "num_unused"), [("added", 0), ("published", 2)])
+def test_patches_of_ours_keep_or_replace_the_files(
+    form: str, num_unused: int, tmp_path: Path
+) -> None:
+    """The rest is loaded and resampled as in timm's own network."""
+    net = timm.create_model(VIT, num_classes=3)
+    classifier = build(VIT, patches={"kind": "shifted", "form": form}, size=64)
+    report = load_weights(classifier, save(net.state_dict(), tmp_path))
+    assert [name for name, *_ in report.resized] == ["pos_embed"]
+    unused = [name for name, _ in report.skipped]
+    assert len(unused) == num_unused
+    assert all(name.startswith("patch_embed.proj.") for name in unused)
+    assert all(name.startswith("patch_embed.") for name in report.missing)
+
+
+def test_tags_stay_random(tmp_path: Path) -> None:
+    net = timm.create_model(VIT, num_classes=3, img_size=32)
+    model = Model(name=VIT, tags={"tokenizer": "whole", "max_tokens": 8})
+    classifier, _ = build_classifier(model, num_classes=3, image_size=32, tag_vocabulary_size=20)
+    report = load_weights(classifier, save(net.state_dict(), tmp_path))
+    assert report.is_head_kept
+    assert report.missing and all(name.startswith("tags.") for name in report.missing)
 
 
 def test_torchvision_names_are_understood(tmp_path: Path) -> None:

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from fieldmark.recipes.schema import Loss
-from fieldmark.training.losses import as_shares, build_loss
+from fieldmark.training.losses import (
+    as_shares,
+    build_loss,
+    distill_hard,
+    distill_soft,
+    measure_exclusion,
+)
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.1], [0.5, 2.5, -1.0]])
 TARGETS = torch.tensor([0, 2])
@@ -76,3 +85,64 @@ def test_all_options_together_are_finite_and_differentiable(task: str) -> None:
     value = loss(logits, as_shares(torch.tensor([0, 1]), 2 if task == "binary" else 3))
     value.backward()
     assert torch.isfinite(value) and torch.isfinite(logits.grad).all()
+
+
+TEACHER = torch.tensor([[0.2, 1.4, -0.3], [2.0, 0.1, 0.3]])
+
+
+def test_hard_distillation_is_cross_entropy_with_the_teachers_first_class() -> None:
+    answers = functional.one_hot(TEACHER.argmax(dim=1), 3).float()
+    expected = functional.cross_entropy(LOGITS, torch.tensor([1, 0]))
+    assert distill_hard(LOGITS, answers) == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("tau", [1.0, 3.0])
+def test_soft_distillation_by_hand(tau: float) -> None:
+    total = 0.0
+    for student, teacher in zip(LOGITS.tolist(), TEACHER.tolist(), strict=True):
+        q = [math.exp(z / tau) for z in student]
+        p = [math.exp(z / tau) for z in teacher]
+        q, p = [v / sum(q) for v in q], [v / sum(p) for v in p]
+        total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    answers = (TEACHER / tau).softmax(dim=1)
+    expected = total * tau**2 / 6  # 2 images x 3 classes
+    assert distill_soft(LOGITS, answers, tau).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_soft_distillation_is_a_kth_of_the_mean_over_images() -> None:
+    answers = TEACHER.softmax(dim=1)
+    batchmean = functional.kl_div(LOGITS.log_softmax(1), answers, reduction="batchmean")
+    assert distill_soft(LOGITS, answers, 1.0).item() == pytest.approx(batchmean.item() / 3)
+
+
+def test_soft_distillation_takes_answers_of_zero() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    value = distill_soft(logits, torch.eye(3)[:2], 2.0)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(logits.grad).all()
+
+
+def test_exclusion_by_hand() -> None:
+    layers = torch.tensor([[[0.0, 1.0, 0.5, 2.0], [1.0, 0.0, 0.5, -1.0]]])  # (1, 2, 4)
+    layers = torch.cat([layers, layers.flip(2)])  # (2, 2, 4)
+    total = 0.0
+    for image in layers.tolist():
+        tokens = [[image[0][i], image[1][i]] for i in range(4)]
+        soft = [[math.exp(z / 2.0) for z in token] for token in tokens]
+        soft = [[v / sum(token) for v in token] for token in soft]
+        for i in range(2):  # i = 0 .. L-1-d
+            total += sum(p * math.log(p / q) for p, q in zip(soft[i + 2], soft[i], strict=True))
+    measured = measure_exclusion(layers, distance=2, tau=2.0)
+    assert measured.item() == pytest.approx(2.0**2 * total / 2, rel=1e-5)
+
+
+def test_exclusion_equals_the_published_sum() -> None:
+    layers = torch.randn(5, 7, 6, generator=torch.Generator().manual_seed(0))
+    published = sum(
+        nn.KLDivLoss(reduction="batchmean")(
+            functional.log_softmax(layers[:, :, i], dim=1),
+            functional.softmax(layers[:, :, i + 2], dim=1),
+        )
+        for i in range(6 - 2)
+    )
+    assert measure_exclusion(layers, distance=2, tau=1.0).item() == pytest.approx(published.item())

@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+import torch
 
 from fieldmark.models.classifier import build_classifier
 from fieldmark.recipes.schema import Model, Optim
@@ -58,3 +59,34 @@ def test_learning_rate_reaches_each_group_with_its_factor() -> None:
     optimizer = build_optimizer(build(), Optim(layer_decay=0.5))
     set_learning_rate(optimizer, 0.1)
     assert {g["lr"] / g["lr_scale"] for g in optimizer.param_groups} == {0.1}
+
+
+def test_decay_all_spares_nothing() -> None:
+    groups = group_parameters(build(), Optim(name="adamw", weight_decay=0.1, decay_all=True))
+    assert [group["weight_decay"] for group in groups] == [0.1]
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_eps_reaches_the_optimizer(name: str) -> None:
+    optimizer = build_optimizer(build(), Optim(name=name, eps=1e-7))  # type: ignore[arg-type]
+    assert {group["eps"] for group in optimizer.param_groups} == {1e-7}
+
+
+def test_adamw_of_tensorflow_addons_is_weight_decay_over_lr() -> None:
+    classifier = build()
+    optim = Optim(name="adamw", lr=1e-3, weight_decay=0.1, eps=1e-7, decay_all=True)
+    optimizer = build_optimizer(classifier, optim)
+    bias = classifier.head.bias
+    value, first, second = bias.detach().double().clone(), 0.0, 0.0
+    for step in range(1, 6):
+        gradient = torch.linspace(-1.0, 2.0, len(bias)).double() * step
+        classifier.zero_grad()
+        bias.grad = gradient.float()
+        optimizer.step()
+        # tfa: var -= 1e-4 var, of biases too; then Keras' Adam with eps beside the plain root.
+        value = value - 1e-4 * value
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        rate = 1e-3 * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step)
+        value = value - rate * first / (second**0.5 + 1e-7)
+    assert bias.detach().double().tolist() == pytest.approx(value.tolist(), abs=2e-7)

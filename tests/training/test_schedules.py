@@ -57,3 +57,37 @@ def test_nothing_else_observes_the_loss() -> None:
     schedule = rates("cosine")
     schedule.observe(math.inf)
     assert schedule.plateau_factor == 1.0
+
+
+@pytest.mark.parametrize("batch_size", [16, 64, 256])
+def test_animesion_cosine_in_its_own_numbers(batch_size: int) -> None:
+    steps_per_epoch = 322_947 // batch_size
+    schedule = rates("cosine", steps_per_epoch, epochs=50, warmup=1000)
+    assert schedule.num_updates == 50 * steps_per_epoch
+    assert 1e-3 * schedule.factor(0) == 0.0
+    assert 1e-3 * schedule.factor(1) == pytest.approx(1e-6)
+    assert 1e-3 * schedule.factor(1000) == 1e-3
+    assert 1e-3 * schedule.factor(schedule.num_updates) == pytest.approx(0.0, abs=1e-18)
+
+
+def test_constant_epoch_decays_after_epochs_20_and_40_of_50() -> None:
+    schedule = rates("constant_epoch", 5046, epochs=50, decay=1 / 3)
+    ends = [1e-3 * schedule.factor(epoch * 5046 - 1) for epoch in (1, 20, 40, 50)]
+    starts = [1e-3 * schedule.factor(epoch * 5046) for epoch in (20, 40)]
+    assert ends == pytest.approx([1e-3, 1e-3, 1e-3 / 3, 1e-3 / 9])
+    assert starts == pytest.approx([1e-3 / 3, 1e-3 / 9])
+
+
+@pytest.mark.parametrize("updates_per_epoch", [4, 12, 192, 400])
+def test_schedule_of_a_hundred_updates_whatever_the_epoch(updates_per_epoch: int) -> None:
+    schedule = rates("cosine", updates_per_epoch, epochs=3, max_updates=100, warmup=10)
+    assert schedule.num_updates == 100
+    assert schedule.num_epochs == math.ceil(100 / updates_per_epoch)
+    for step in range(101):
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, (step - 10) / 90))))
+        assert schedule.factor(step) == pytest.approx(fall * min(1.0, step / 10))
+
+
+def test_no_epochs_stay_none_with_a_number_of_updates() -> None:
+    schedule = rates("cosine", 10, epochs=0, max_updates=100)
+    assert (schedule.num_updates, schedule.num_epochs) == (0, 0)

@@ -88,7 +88,8 @@ def _ask(predictor: Predictor, images: Tensor, question: Tensor) -> Tensor:
     outputs = predictor.classifier(images.to(predictor.device), ids, full=True)
     assert outputs.tag_logits is not None
     answers = outputs.tag_logits[:, 1:-1].float()  # (B, T - 2, V): not at [CLS] and [SEP]
-    return answers.softmax(dim=2).mean(dim=1)
+    probability: Tensor = answers.softmax(dim=2).mean(dim=1)  # (B, V)
+    return probability
 
 
 class TagScorer:

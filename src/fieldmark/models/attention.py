@@ -11,7 +11,9 @@ from math import sqrt
 from typing import Any
 
 import torch
-from timm.layers import Attention, AttentionRope, apply_rot_embed_cat, use_fused_attn
+from timm.layers.attention import Attention, AttentionRope
+from timm.layers.config import use_fused_attn
+from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from timm.models.beit import Attention as BeitAttention
 from timm.models.eva import EvaAttention
 from torch import Tensor, nn
@@ -28,6 +30,8 @@ class SelfAttention(nn.Module):
     sqrt(head_width), the divisor of global attention. One number, yet not a scalar tensor,
     because torch shards no parameters without dimensions.
     """
+
+    temperature: nn.Parameter | None
 
     def __init__(
         self,
@@ -127,12 +131,12 @@ def make_attention_local(net: nn.Module) -> None:
     if not all(found):
         raise _explain(net, "its blocks have attention of another kind")
     for layer in (layer for layers in found for layer in layers):
-        start = layer.proj.weight.new_full((1,), 1.0 / layer.scale)  # type: ignore[operator, union-attr]
+        start = layer.proj.weight.new_full((1,), 1.0 / layer.scale)
         layer.temperature = nn.Parameter(start)
         layer.__class__ = _LOCAL[type(layer)]
 
 
-class LocalAttention(Attention):  # type: ignore[misc]
+class LocalAttention(Attention):
     """LSA in ViT, DeiT, DINOv2 and the image towers of CLIP and SigLIP."""
 
     def forward(
@@ -142,7 +146,7 @@ class LocalAttention(Attention):  # type: ignore[misc]
         return _attend_locally(self, x, _refuse_causal(attn_mask, is_causal))
 
 
-class LocalAttentionRope(AttentionRope):  # type: ignore[misc]
+class LocalAttentionRope(AttentionRope):
     """LSA in the networks of EVA's family that timm builds with rotary attention."""
 
     def forward(
@@ -156,7 +160,7 @@ class LocalAttentionRope(AttentionRope):  # type: ignore[misc]
         return _attend_locally(self, x, _refuse_causal(attn_mask, is_causal), rope)
 
 
-class LocalEvaAttention(EvaAttention):  # type: ignore[misc]
+class LocalEvaAttention(EvaAttention):
     """LSA in EVA, EVA-02 and DINOv3."""
 
     def forward(
@@ -170,7 +174,7 @@ class LocalEvaAttention(EvaAttention):  # type: ignore[misc]
         return _attend_locally(self, x, _refuse_causal(attn_mask, is_causal), rope)
 
 
-class LocalBeitAttention(BeitAttention):  # type: ignore[misc]
+class LocalBeitAttention(BeitAttention):
     """LSA in BEiT, whose relative position bias is added to the scores."""
 
     def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
@@ -245,8 +249,9 @@ def _project(layer: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _split_heads(projected: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """(B, N, 3 * heads * d) -> query, key and value, each (B, heads, N, d)."""
-    heads = projected.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
-    query, key, value = heads.unbind(0)
+    batch, num_tokens, _ = projected.shape
+    heads = projected.reshape(batch, num_tokens, 3, num_heads, -1)
+    query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
     return query, key, value
 
 

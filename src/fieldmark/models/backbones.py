@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isqrt, prod
 from typing import Any, Literal, Protocol, Self
 
@@ -16,13 +16,12 @@ from fieldmark.errors import ModelError
 from fieldmark.models.depths import depths_by_child
 from fieldmark.models.features import Features
 from fieldmark.models.stages import read_stages
+from fieldmark.models.tag_fusion import TokenSequence, blank_images, join_tags
 from fieldmark.models.tags import TagEmbedding
 from fieldmark.models.token_path import (
     embed_image,
     expect_extra_tokens,
     has_token_path,
-    hide_extra_tokens,
-    insert_tokens,
     run_blocks,
 )
 from fieldmark.recipes.schema import Statistics, Tags
@@ -278,39 +277,24 @@ class TimmBackbone(nn.Module):
     def _walk(self, images: Tensor, tags: Tensor | None, with_layers: bool) -> Features:
         """Run a Vision Transformer block by block, with the tokens of tags if it takes any."""
         options = self._tag_options
-        if options is not None and not options.image:
-            images = torch.zeros_like(images)
-        embedded = embed_image(self.net, images)
-        mask, num_tags = None, 0
         if options is not None:
-            if tags is None:
-                pads = (len(images), self.tags.max_tokens)
-                tags = torch.full(pads, self.tags.pad_id, device=images.device)  # (B, T)
-            num_tags = tags.shape[1]
-            text, image_tokens = self.tags(tags), embedded.tokens  # (B, T, D), (B, N, D)
-            if self.tags.type_vectors is not None:
-                image_tokens = image_tokens + self.tags.type_vectors[0]
-                text = text + self.tags.type_vectors[1]
-            embedded = insert_tokens(replace(embedded, tokens=image_tokens), text, self._num_prefix)
-            if options.mask_padding:
-                visible = self.tags.visible(tags)  # (B, T)
-                mask = hide_extra_tokens(visible, embedded.tokens.shape[1], self._num_prefix)
-        layers = []
-        tokens = embedded.tokens
-        for tokens in run_blocks(self.net, embedded, mask):
+            images = blank_images(images, options)
+        tokens, position = embed_image(self.net, images)
+        sequence = TokenSequence(tokens, self._num_prefix)
+        if options is not None:
+            sequence = join_tags(tokens, tags, self.tags, options, self._num_prefix)
+        layers, last = [], sequence.tokens
+        for last in run_blocks(self.net, sequence.tokens, position, sequence.mask):
             if with_layers:
-                layers.append(self._read_block(tokens, num_tags))  # (B, D)
-        last = self.net.norm(tokens)  # type: ignore[operator]
-        start, end = self._num_prefix, self._num_prefix + num_tags
-        kept = torch.cat([last[:, :start], last[:, end:]], dim=1) if num_tags else last
-        stacked = torch.stack(layers, dim=2) if with_layers else None  # (B, D, L)
+                layers.append(self._read_block(last, sequence.num_tags))  # (B, D)
+        kept, tag_tokens = sequence.part(self.net.norm(last))  # type: ignore[operator]
         return Features(
-            pooled=self._pool(kept) if stacked is None or not self._reads_layers else layers[-1],
+            pooled=layers[-1] if layers and self._reads_layers else self._pool(kept),
             tokens=kept,
             grid=_find_grid(self.net, kept.shape[1]),
             num_prefix=self._num_prefix,
-            layers=stacked,
-            tags=last[:, start:end] if num_tags else None,
+            layers=torch.stack(layers, dim=2) if with_layers else None,  # (B, D, L)
+            tags=tag_tokens,
         )
 
     def _read_block(self, tokens: Tensor, num_tags: int) -> Tensor:

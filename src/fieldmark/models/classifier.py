@@ -191,7 +191,7 @@ def _build_head(model: Model, record: ModelRecord, backbone: Backbone, num_class
 
 def _load_start(classifier: Classifier, model: Model) -> LoadReport | None:
     if model.weights is not None:
-        return load_weights(classifier, model.weights)
+        return load_weights(classifier, model.weights, positions=model.positions)
     if model.pretrained:
         published = fetch_weights(model.name)
         return load_weights(
@@ -199,5 +199,6 @@ def _load_start(classifier: Classifier, model: Model) -> LoadReport | None:
             published.path,
             source=published.source,
             label_offset=published.label_offset,
+            positions=model.positions,
         )
     return None

@@ -123,7 +123,7 @@ def _product(known: Known, arguments: Sequence[Any], _output: Tensor) -> Field:
     """(..., n, m) @ (..., m, p), where either side may come from the image."""
     left, right = known.reach(arguments[0]), known.reach(arguments[1])
     inner = left.axes[-1] if ax.is_place(left.axes[-1]) else right.axes[-2]
-    px = (max(left.px[0], right.px[0]), max(left.px[1], right.px[1]))
+    px = _widest([left, right])
     batch = (
         one if ax.is_place(one) else other
         for one, other in zip(left.axes[:-2], right.axes[:-2], strict=True)
@@ -134,6 +134,13 @@ def _product(known: Known, arguments: Sequence[Any], _output: Tensor) -> Field:
 
 def _added_product(known: Known, arguments: Sequence[Any], output: Tensor) -> Field:
     return _product(known, arguments[1:3], output)
+
+
+def _attention(known: Known, arguments: Sequence[Any], _output: Tensor) -> Field:
+    """Fused attention of query, key and value (B, heads, N, d)."""
+    query, key, value = (known.reach(tensor) for tensor in arguments[:3])
+    reach = Reach(_widest([query, key, value]), (key.axes[-2],))
+    return _mix(known, reach, (0,), (*query.axes[:-1], value.axes[-1]))
 
 
 def _view(known: Known, arguments: Sequence[Any], output: Tensor) -> Field:
@@ -197,8 +204,7 @@ def _concatenate(known: Known, arguments: Sequence[Any], output: Tensor) -> Fiel
     joined: Axis = ax.plain(output.shape[dim])
     if ax.is_place(along):
         joined = (Span(output.shape[dim], spread=ax.extent(along)),)
-    px = (max(reach.px[0] for reach in reaches), max(reach.px[1] for reach in reaches))
-    return Reach(px, (*widest.axes[:dim], joined, *widest.axes[dim + 1 :]))
+    return Reach(_widest(reaches), (*widest.axes[:dim], joined, *widest.axes[dim + 1 :]))
 
 
 def _stack(known: Known, arguments: Sequence[Any], output: Tensor) -> Field:
@@ -236,8 +242,26 @@ def pointwise(known: Known, arguments: Sequence[Any], output: Tensor) -> Field:
         if not fitting or any(tensor.ndim > output.ndim for tensor in tensors):
             return "unknown"
         axes.append(max(fitting, key=ax.is_place))
-    px = (max(reach.px[0] for reach in reaches), max(reach.px[1] for reach in reaches))
-    return Reach(px, tuple(axes))
+    return Reach(_widest(reaches), tuple(axes))
+
+
+def _upsample(known: Known, arguments: Sequence[Any], output: Tensor) -> Field:
+    """Nearest or bilinear, from a map (B, C, H, W); the latter also reads the next neighbour."""
+    reach = known.reach(arguments[0])
+    is_bilinear = len(arguments) > 2 and isinstance(arguments[2], bool)  # align_corners
+    px, axes = reach.px, []
+    for dim in (2, 3):
+        step = ax.step_of(reach.axes[dim])
+        if step is None:
+            return "unknown"
+        px = ax.add(px, step) if is_bilinear else px
+        ratio = arguments[0].shape[dim] / output.shape[dim]
+        axes.append((Span(output.shape[dim], (step[0] * ratio, step[1] * ratio)),))
+    return Reach(px, (*reach.axes[:2], *axes))
+
+
+def _widest(reaches: Sequence[Reach]) -> Pixels:
+    return (max(reach.px[0] for reach in reaches), max(reach.px[1] for reach in reaches))
 
 
 def _pair(value: Any) -> Sequence[int]:
@@ -278,6 +302,10 @@ RULES: dict[str, Rule] = {
     "bmm": _product,
     "addmm": _added_product,
     "baddbmm": _added_product,
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "_scaled_dot_product_flash_attention": _attention,
+    "_scaled_dot_product_efficient_attention": _attention,
+    "_scaled_dot_product_cudnn_attention": _attention,
     "view": _view,
     "_unsafe_view": _view,
     "reshape": _view,
@@ -299,6 +327,8 @@ RULES: dict[str, Rule] = {
     "cat": _concatenate,
     "stack": _stack,
     "unfold": _unfold,
+    "upsample_nearest2d": _upsample,
+    "upsample_bilinear2d": _upsample,
 }
 NOT_FOLLOWED = frozenset({"_fft_r2c", "cumsum", "sort", "gather", "index", "grid_sampler_2d"})
 """Operations that keep the shape of their input and are not pointwise."""

@@ -17,7 +17,7 @@ patch (S2 eq. 3 with r_trans = 1), and everything behind the first global attent
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, pi, sin, sqrt
+from math import ceil
 from typing import Any, Literal
 
 from torch import Tensor
@@ -27,25 +27,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fieldmark.models.axes import Span, plain
 from fieldmark.models.reach_rules import NOT_FOLLOWED, RULES, Field, Reach, pointwise
 
-LARGEST_ANGLE = pi / 14
-"""Of rotated patches, radians (S2, notebook)."""
 _SEVERAL_RESULTS = {"unbind", "split", "split_with_sizes"}
-
-
-def token_field_px(
-    kind: Literal["plain", "shifted", "rotated"], *, patch_px: int, image_size: int
-) -> int:
-    """Return the pixels that one token of a patch embedding sees (S2 eq. 3, r_trans = 1).
-
-    plain: the patch. shifted: twice that, by half a patch to each side. rotated: on top what the
-    largest rotation (pi / 14) moves a corner of the image, 11.4 px at 72 px, rounded up; towards
-    the centre the field narrows to that of the shifts.
-    """
-    if kind == "plain":
-        return patch_px
-    radius = image_size / sqrt(2.0)
-    moved = 2.0 * radius * sin(LARGEST_ANGLE / 2.0) if kind == "rotated" else 0.0
-    return 2 * patch_px + ceil(moved)
 
 
 class ReceptiveFields:

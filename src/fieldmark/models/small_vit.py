@@ -10,7 +10,7 @@ from math import sqrt
 from typing import Literal
 
 import torch
-from timm.layers import DropPath, calculate_drop_path_rates
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -82,9 +82,9 @@ class SmallDataViT(nn.Module):
                 head_width=design.head_width,
                 local=attention == "local",
                 dropout=dropout,
-                drop_path=rate,
+                drop_path=drop_path * index / max(1, design.num_layers - 1),
             )
-            for rate in calculate_drop_path_rates(drop_path, design.num_layers)
+            for index in range(design.num_layers)
         )
         self.norm: nn.Module = nn.Identity()
         self.wide: WideLayers | None = None

@@ -9,7 +9,6 @@ BEiT) name these steps differently; here they are one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,20 +26,12 @@ def has_token_path(net: nn.Module) -> bool:
     return isinstance(net, FAMILIES)
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """An image batch before the first block.
+def embed_image(net: nn.Module, images: Tensor) -> tuple[Tensor, Any]:
+    """Images (B, 3, H, W) -> tokens (B, N, D) as the first block reads them, prefix first.
 
-    tokens: (B, N, D), prefix tokens first. position: what each block needs beside them (rotary
-    embedding of EVA, shared relative bias of BEiT), else None.
+    The second is what each block needs beside them: rotary embedding of EVA, shared relative
+    bias of BEiT, else None.
     """
-
-    tokens: Tensor
-    position: Any = None
-
-
-def embed_image(net: nn.Module, images: Tensor) -> Embedded:
-    """Images (B, 3, H, W) -> tokens as the first block reads them, position embedding added."""
     tokens = net.patch_embed(images)  # type: ignore[operator]
     if isinstance(net, Beit):
         prefix = net.cls_token.expand(len(images), -1, -1)
@@ -48,36 +39,19 @@ def embed_image(net: nn.Module, images: Tensor) -> Embedded:
         if net.pos_embed is not None:
             tokens = tokens + net.pos_embed
         shared = None if net.rel_pos_bias is None else net.rel_pos_bias()
-        return Embedded(net.pos_drop(tokens), shared)
+        return net.pos_drop(tokens), shared
     if isinstance(net, Eva):
         tokens, position = net._pos_embed(tokens)
-        return Embedded(net.norm_pre(tokens), position)
+        return net.norm_pre(tokens), position
     assert isinstance(net, VisionTransformer)
-    return Embedded(net.norm_pre(net.patch_drop(net._pos_embed(tokens))))
-
-
-def insert_tokens(embedded: Embedded, extra: Tensor, num_prefix: int) -> Embedded:
-    """Put tokens (B, T, D) between the prefix and the patches.
-
-    The order of tokens means nothing to attention; here they stand where rotary embeddings,
-    which turn all but the prefix, leave them alone (see `expect_extra_tokens`).
-    """
-    prefix, patches = embedded.tokens[:, :num_prefix], embedded.tokens[:, num_prefix:]
-    position = embedded.position
-    return Embedded(torch.cat([prefix, extra.to(prefix.dtype), patches], dim=1), position)
-
-
-def hide_extra_tokens(visible: Tensor, num_tokens: int, num_prefix: int) -> Tensor:
-    """Make the mask (B, 1, 1, N) of all N tokens from that of the inserted ones (B, T).
-
-    True where attention may look.
-    """
-    after = num_tokens - num_prefix - visible.shape[1]
-    return functional.pad(visible, (num_prefix, after), value=True)[:, None, None, :]
+    return net.norm_pre(net.patch_drop(net._pos_embed(tokens))), None
 
 
 def expect_extra_tokens(net: nn.Module, num_tokens: int) -> None:
-    """Prepare a network for that many tokens between prefix and patches in every batch."""
+    """Prepare a network for that many tokens between prefix and patches, which have no place.
+
+    Rotary embeddings and relative position biases then leave them out.
+    """
     if isinstance(net, VisionTransformer):
         return
     for block in net.blocks:  # type: ignore[union-attr]
@@ -87,12 +61,13 @@ def expect_extra_tokens(net: nn.Module, num_tokens: int) -> None:
             block.attn.num_prefix_tokens += num_tokens
 
 
-def run_blocks(net: nn.Module, embedded: Embedded, mask: Tensor | None = None) -> Iterator[Tensor]:
-    """Yield the output (B, N, D) of each block, first to last.
+def run_blocks(
+    net: nn.Module, tokens: Tensor, position: Any, mask: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Yield the output (B, N, D) of each block, first to last; `position` is of `embed_image`.
 
     `mask` is true where attention may look, broadcastable to (B, heads, N, N).
     """
-    tokens, position = embedded.tokens, embedded.position
     is_per_block = getattr(net, "rope_mixed", False) and position is not None
     for index, block in enumerate(net.blocks):  # type: ignore[arg-type]
         if isinstance(net, Beit):

@@ -10,6 +10,8 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 from typing import Any, Literal
 
 import torch
@@ -18,8 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from fieldmark.models.classifier import Outputs
 from fieldmark.models.features import Features
+from fieldmark.models.patches import ViewPatchEmbed, token_reach_px
 from fieldmark.models.receptive_field import ReceptiveFields
+from fieldmark.recipes.schema import Patches
 
 
 @dataclass
@@ -38,15 +43,6 @@ class Call:
     receptive_field: int | Literal["all"] | None = None
 
 
-@dataclass(frozen=True)
-class TokenField:
-    """Tokens of the module `name` see `px` and are `patch_px` apart, whatever it computes."""
-
-    name: str
-    px: int
-    patch_px: int
-
-
 def make_hollow(network: nn.Module) -> nn.Module:
     """Copy a network without its numbers; the original stays as it is."""
     memo: dict[int, Any] = {}
@@ -59,21 +55,16 @@ def make_hollow(network: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def trace(
-    network: nn.Module,
-    inputs: Sequence[Tensor],
-    run: Callable[[], object],
-    token_field: TokenField | None = None,
-) -> list[Call]:
+def trace(network: nn.Module, images: Tensor, run: Callable[[], object]) -> list[Call]:
     """Return the calls of `run()`, outermost first, in the order in which they began.
 
-    inputs: images (1, 3, H, H), and ids of tags (1, T) where there are any. Identities are left
-    out; modules that have parameters but were not called come right behind their parent.
+    `run` reads `images` (1, 3, H, H). Identities are left out; modules that have parameters but
+    were not called come right behind their parent.
     """
-    fields = ReceptiveFields(inputs[0].shape[-1])
-    fields.start(inputs[0])
+    fields = ReceptiveFields(images.shape[-1])
+    fields.start(images)
     watch = _Watch(fields)
-    with _watched(network, watch, token_field), watch:
+    with _watched(network, watch), watch:
         run()
     calls = [call for call in watch.calls if not isinstance(call.module, nn.Identity)]
     return _add_uncalled(network, calls)
@@ -97,17 +88,24 @@ class _Watch(TorchDispatchMode):
             self.running[-1].mult_adds += count_mult_adds(func, args, kwargs or {}, result)
         return result
 
-    def begin(self, name: str, module: nn.Module) -> None:
+    def begin(self, name: str, module: nn.Module, _inputs: object) -> None:
         call = Call(name, module)
         self.calls.append(call)
         self.running.append(call)
 
-    def end(self, output: object) -> None:
+    def end(self, module: nn.Module, _inputs: object, output: object) -> None:
         call = self.running.pop()
-        tensor = _first_tensor(output)
-        if tensor is not None:
-            call.output_shape = tuple(tensor.shape)
-            call.receptive_field = self.fields.read(tensor)
+        tensor = first_tensor(output)
+        if tensor is None:
+            return
+        call.output_shape = tuple(tensor.shape)
+        if isinstance(module, ViewPatchEmbed):
+            # How it computes its views is its own affair; how far they reach is known.
+            kind: Literal["shifted", "rotated"] = "rotated" if module.views.rotations else "shifted"
+            patch_px, image_px = module.patch_size[0], self.fields.image_size
+            px = ceil(token_reach_px(Patches(kind=kind), patch_px, image_px))
+            self.fields.set_tokens(tensor, px=px, patch_px=patch_px)
+        call.receptive_field = self.fields.read(tensor)
 
 
 def count_mult_adds(
@@ -129,42 +127,33 @@ def count_mult_adds(
 
 
 @contextmanager
-def _watched(network: nn.Module, watch: _Watch, token_field: TokenField | None) -> Iterator[None]:
+def _watched(network: nn.Module, watch: _Watch) -> Iterator[None]:
     hooks = []
-
-    def begin_at(name: str) -> Callable[..., None]:
-        return lambda module, _: watch.begin(name, module)
-
-    def end_at(name: str) -> Callable[..., None]:
-        def end(_module: nn.Module, _inputs: object, output: object) -> None:
-            if token_field is not None and name == token_field.name:
-                tokens = _first_tensor(output)
-                if tokens is not None:
-                    px, patch_px = token_field.px, token_field.patch_px
-                    watch.fields.set_tokens(tokens, px=px, patch_px=patch_px)
-            watch.end(output)
-
-        return end
-
     try:
         for name, module in network.named_modules():
-            hooks.append(module.register_forward_pre_hook(begin_at(name)))
-            hooks.append(module.register_forward_hook(end_at(name)))
+            hooks.append(module.register_forward_pre_hook(partial(watch.begin, name)))
+            hooks.append(module.register_forward_hook(watch.end))
         yield
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _first_tensor(output: object) -> Tensor | None:
+def first_tensor(output: object) -> Tensor | None:
+    """Return what stands for an output: of `Features` what the head reads by default."""
     if isinstance(output, Features):
-        return output.pooled
-    if isinstance(output, Tensor):
-        return output
-    logits = getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
+        output = [part for part in (output.pooled, output.layers) if part is not None]
+    elif isinstance(output, Outputs):
+        output = output.logits
     return next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+
+
+def expect_tensor(output: object) -> Tensor:
+    """Return the first tensor of an output; raise `TypeError` where it has none."""
+    tensor = first_tensor(output)
+    if tensor is None:
+        raise TypeError(f"the network returns no tensor, but {type(output).__name__}")
+    return tensor
 
 
 def _add_uncalled(network: nn.Module, calls: list[Call]) -> list[Call]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,11 +67,13 @@ def measure_training_memory(
 
 
 def _count_saved(network: nn.Module, run: Callable[[int], Tensor], batch_size: int) -> int:
-    """Batch norm refuses to train on one value per channel: one image is counted from two."""
-    if batch_size > 1:
-        return _saved_bytes(network, run, batch_size)
+    """Count two and three images and go on in a straight line.
+
+    One image alone is refused by batch norm where it leaves one value per channel, and where
+    numbers are needed, many would take long.
+    """
     two, three = (_saved_bytes(network, run, count) for count in (2, 3))
-    return two - (three - two)
+    return two + (batch_size - 2) * (three - two)
 
 
 def _saved_bytes(network: nn.Module, run: Callable[[int], Tensor], batch_size: int) -> int:
@@ -85,7 +86,7 @@ def _saved_bytes(network: nn.Module, run: Callable[[int], Tensor], batch_size: i
             kept[_storage_id(tensor)] = tensor
         return tensor
 
-    with _fused_attention(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with _FusedAttention(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logits = run(batch_size)
         labels = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
         functional.cross_entropy(logits, labels)
@@ -96,30 +97,22 @@ def _storage_id(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-@contextmanager
-def _fused_attention() -> Iterator[None]:
+class _FusedAttention(TorchFunctionMode):
     """Attention as processors and GPUs compute it, keeping no (N, N) products for backward.
 
-    Without a processor torch would take the formula step by step, which keeps them.
+    Without a processor torch would take the formula step by step, which keeps them; so do
+    processors where the mask itself is learned.
     """
-    with _FusedAttention():
-        yield
 
-
-class _FusedAttention(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = dict(kwargs or {})
         if func is not functional.scaled_dot_product_attention or not args[0].is_meta:
             return func(*args, **options)
-        query, key, value, *more = args
         names = ("attn_mask", "dropout_p", "is_causal", "scale")
-        options |= dict(zip(names, more, strict=False))
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query,
-            key,
-            value,
-            0.0,
-            options.get("is_causal", False),
-            attn_mask=options.get("attn_mask"),
-            scale=options.get("scale"),
-        )[0]
+        options |= dict(zip(names, args[3:], strict=False))
+        mask = options.get("attn_mask")
+        if mask is not None and mask.requires_grad:
+            return func(*args[:3], **options)
+        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        is_causal, scale = options.get("is_causal", False), options.get("scale")
+        return fused(*args[:3], 0.0, is_causal, attn_mask=mask, scale=scale)[0]

@@ -48,7 +48,7 @@ def resample_corners(patches: Tensor, grid: tuple[int, int]) -> Tensor:
     side = isqrt(patches.shape[1])
     if (side, side) == grid:
         return patches
-    square = patches.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, D, h, w)
+    square = patches.double().reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, D, h, w)
     resampled = functional.interpolate(square, size=grid, mode="bilinear", align_corners=True)
     return resampled.flatten(2).transpose(1, 2).to(patches)
 
