@@ -38,8 +38,9 @@ class Study:
 
 FINETUNE = (
     "model.name=vit_tiny_patch16_224",
+    "model.pretrained=false",
     f"model.weights={VIT}",
-    "data.image_size=128",
+    "data.image_size=64",
     "data.normalize=half",
 )
 
@@ -62,7 +63,11 @@ STUDIES = {
         epochs=4,
         common=(*FINETUNE, "data.min_images=2", "optim.schedule=cosine", "optim.warmup=0.1"),
         variants={
-            f"{head}, batch {batch}": (f"model.head={head}", f"optim.batch_size={batch}")
+            f"{head}, batch {batch}": (
+                f"model.head={head}",
+                f"model.head_zero_init={str(head == 'linear').lower()}",
+                f"optim.batch_size={batch}",
+            )
             for batch in (16, 64, 256)
             for head in ("linear", "ifa")
         },
@@ -125,12 +130,13 @@ def _run(
         if isinstance(event, Finished):
             finished.append(event)
 
+    path = out / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
     run = fm.train(
         study.data,
         recipe=study.recipe,
         overrides=[*study.common, f"optim.epochs={epochs}", f"seed={seed}", *overrides],
-        out=out / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}",
-        resume=True,
+        out=path,
+        resume=(path / "recipe.yaml").is_file(),
         listener=listen,
     )
     evaluation = run.evaluate()

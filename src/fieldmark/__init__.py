@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fieldmark.data.sources import read_table
     from fieldmark.data.table import Row, Table
     from fieldmark.errors import FieldmarkError
+    from fieldmark.models.summary import Summary, summarize
     from fieldmark.recipes import Recipe, read_recipe
     from fieldmark.verbs import Evaluation, Run, load_run, train
 
@@ -31,10 +32,12 @@ __all__ = [
     "Recipe",
     "Row",
     "Run",
+    "Summary",
     "Table",
     "load_run",
     "read_recipe",
     "read_table",
+    "summarize",
     "train",
 ]
 
@@ -44,10 +47,12 @@ _HOMES = {
     "Recipe": "fieldmark.recipes",
     "Row": "fieldmark.data.table",
     "Run": "fieldmark.verbs",
+    "Summary": "fieldmark.models.summary",
     "Table": "fieldmark.data.table",
     "load_run": "fieldmark.verbs",
     "read_recipe": "fieldmark.recipes",
     "read_table": "fieldmark.data.sources",
+    "summarize": "fieldmark.models.summary",
     "train": "fieldmark.verbs",
 }
 

@@ -219,7 +219,7 @@ def train(
     if resume and recipe is None and out is not None and (Path(out) / "recipe.yaml").is_file():
         recipe = Path(out) / "recipe.yaml"
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
-    resolved = _resolve_weights(_resolve_source(chosen, data))
+    resolved = _resolve_files(_resolve_source(chosen, data))
     table = data if isinstance(data, Table) else build_table(resolved.data, resolved.task)
     path = Path(out) if out is not None else _default_path(resolved, recipe)
     folder = train_run(table, resolved, path, resume=resume, listener=listener or _ignore)
@@ -253,7 +253,7 @@ def _resolve_source(recipe: Recipe, data: Table | str | Path | None) -> Recipe:
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
 
 
-def _resolve_weights(recipe: Recipe) -> Recipe:
+def _resolve_files(recipe: Recipe) -> Recipe:
     """The recipe with the files it names made absolute, so that it repeats the run anywhere."""
     found: dict[str, object] = {}
     if recipe.model.weights is not None:

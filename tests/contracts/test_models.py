@@ -19,7 +19,8 @@ from fieldmark.recipes.schema import Model
 from fieldmark.seeds import derive_seed
 
 NUM_CLASSES = 5
-HEADS = ("linear", "mlp")
+NUM_TAGS = 6
+VOCABULARY_SIZE = 20
 
 
 class Case(NamedTuple):
@@ -30,6 +31,18 @@ class Case(NamedTuple):
     wrong_size: int | None
 
 
+class Kind(NamedTuple):
+    """What a network is composed of, beside its backbone."""
+
+    head: str = "linear"
+    patches: str = "plain"
+    attention: str = "global"
+    tags: str = "off"
+
+    def __str__(self) -> str:
+        return "-".join(part for part in self if part not in ("plain", "global", "off"))
+
+
 TIMM_CASES = (
     Case("vit_tiny_patch16_224", 32, 40),
     Case("deit_tiny_distilled_patch16_224", 32, 40),
@@ -38,8 +51,44 @@ TIMM_CASES = (
     Case("convnext_atto", 32, 8),
     Case("mobilenetv3_small_050", 32, None),
 )
-CASES = (*TIMM_CASES, *(Case(name, 112, 106) for name in CATALOG))
-EVERY = [pytest.param(case, head, id=f"{case.name}-{head}") for case in CASES for head in HEADS]
+SIZES = {  # a small one, and one that is refused; 32 and none where a name is not here
+    "cnn-baseline": (112, 106),
+    "lecture-net": (16, 15),
+    "alexnet": (63, 62),
+    "vgg": (32, 31),
+    "leaf-vgg16": (32, 31),
+    "vit-small-data": (24, 25),
+    "vit-small-data-p16": (32, 40),
+    "vit-small-data-as-published": (24, 25),
+    "vit-small-data-as-published-p16": (32, 40),
+}
+OWN_CASES = tuple(
+    Case(
+        name,
+        *SIZES.get(name, SIZES.get("-".join(name.split("-")[:2]), SIZES.get(name[:3], (32, None)))),
+    )
+    for name in CATALOG
+)
+LARGE = {"alexnet", "leaf-vgg16", "se-resnet34", "se-resnet50", "se-resnet101", "se-resnet152"}
+LARGE |= {name for name in CATALOG if name.startswith("vgg-")}
+"""More than 20 M weights: they meet the contract in one test, each built once."""
+
+CASES = (*TIMM_CASES, *(case for case in OWN_CASES if case.name not in LARGE))
+LARGE_CASES = [case for case in OWN_CASES if case.name in LARGE]
+HEADS = [Kind("linear"), Kind("mlp"), Kind("ifa")]
+VIT_NAMES = {"vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"}
+VIT_NAMES |= {name for name in CATALOG if name.startswith("vit-small-data")}
+VIT_KINDS = [
+    *(Kind(head, patches) for patches in ("shifted", "rotated") for head in ("linear", "ifa")),
+    Kind(attention="local"),
+    Kind(tags="whole"),
+    Kind("ifa", "rotated", "local", "whole"),
+]
+EVERY = [
+    pytest.param(case, kind, id=f"{case.name}-{kind}")
+    for case in CASES
+    for kind in (*HEADS, *(VIT_KINDS if case.name in VIT_NAMES else ()))
+]
 EVERY_NETWORK = [pytest.param(case, id=case.name) for case in CASES]
 
 
@@ -48,13 +97,27 @@ def fixed_randomness() -> None:
     torch.manual_seed(derive_seed("contract"))
 
 
-def build(case: Case, head: str = "linear", *, classes: int = NUM_CLASSES, **keys) -> Classifier:
-    model = Model(name=case.name, head=head, head_width=16, **keys)
-    return build_classifier(model, num_classes=classes, image_size=case.image_size)[0]
+def build(
+    case: Case, kind: Kind = HEADS[0], *, classes: int = NUM_CLASSES, **keys: object
+) -> Classifier:
+    tags = {"tokenizer": kind.tags, "max_tokens": NUM_TAGS}
+    model = Model.model_validate(
+        {"name": case.name, "head_width": 16, **kind._asdict(), "tags": tags, **keys}
+    )
+    return build_classifier(
+        model,
+        num_classes=classes,
+        image_size=case.image_size,
+        tag_vocabulary_size=VOCABULARY_SIZE,
+    )[0]
 
 
 def draw(case: Case, count: int = 4) -> torch.Tensor:
     return torch.randn(count, 3, case.image_size, case.image_size)
+
+
+def draw_tags(kind: Kind, count: int = 4) -> torch.Tensor | None:
+    return torch.randint(VOCABULARY_SIZE, (count, NUM_TAGS)) if kind.tags != "off" else None
 
 
 def stir(classifier: Classifier) -> None:
@@ -64,17 +127,34 @@ def stir(classifier: Classifier) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.02)
 
 
-def train_once(classifier: Classifier, images: torch.Tensor) -> None:
+def train_once(
+    classifier: Classifier, images: torch.Tensor, tags: torch.Tensor | None = None
+) -> None:
     optimizer = torch.optim.SGD(classifier.parameters(), lr=0.1)
     labels = torch.arange(len(images)) % NUM_CLASSES
-    functional.cross_entropy(classifier(images), labels).backward()
+    functional.cross_entropy(classifier(images, tags), labels).backward()
     optimizer.step()
 
 
-@pytest.mark.parametrize(("case", "head"), EVERY)
-def test_any_number_of_classes_gets_that_many_logits(case: Case, head: str) -> None:
+def find_dead_parameters(
+    classifier: Classifier, images: torch.Tensor, tags: torch.Tensor | None
+) -> list[str]:
+    """Names of parameters that the gradient does not reach."""
+    classifier.zero_grad()
+    classifier(images, tags).square().sum().backward()
+    return [
+        name
+        for name, parameter in classifier.named_parameters()
+        if parameter.requires_grad
+        and (parameter.grad is None or not parameter.grad.abs().sum() > 0.0)
+    ]
+
+
+@pytest.mark.parametrize(("case", "kind"), EVERY)
+def test_any_number_of_classes_gets_that_many_logits(case: Case, kind: Kind) -> None:
     for num_classes in (1, 2, NUM_CLASSES):
-        logits = build(case, head, classes=num_classes).eval()(draw(case, 2))
+        classifier = build(case, kind, classes=num_classes).eval()
+        logits = classifier(draw(case, 2), draw_tags(kind, 2))
         assert logits.shape == (2, num_classes)
 
 
@@ -86,11 +166,9 @@ def test_features_have_the_shapes_that_the_backbone_declares(case: Case) -> None
     height, width = features.grid
     assert features.tokens.shape[:2] == (2, features.num_prefix + height * width)
     assert backbone.image_size == case.image_size
-    if backbone.num_layers:
-        assert features.layers is not None
-        assert features.layers.shape == (2, features.tokens.shape[2], backbone.num_layers)
-    else:
-        assert features.layers is None
+    assert backbone.num_layers == len(backbone.layer_widths) > 1
+    assert features.layers is not None
+    assert features.layers.shape == (2, max(backbone.layer_widths), backbone.num_layers)
     assert backbone(draw(case, 2)).layers is None
 
 
@@ -104,54 +182,67 @@ def test_asking_for_layers_changes_nothing_else(case: Case) -> None:
     assert torch.allclose(plain.tokens, full.tokens, atol=1e-6)
 
 
-@pytest.mark.parametrize(("case", "head"), EVERY)
-def test_gradient_reaches_every_parameter(case: Case, head: str) -> None:
-    classifier = build(case, head).train()
+@pytest.mark.parametrize(("case", "kind"), EVERY)
+def test_gradient_reaches_every_parameter(case: Case, kind: Kind) -> None:
+    classifier = build(case, kind).train()
     stir(classifier)
-    classifier(draw(case)).square().sum().backward()
-    dead = [
-        name
-        for name, parameter in classifier.named_parameters()
-        if parameter.requires_grad
-        and (parameter.grad is None or not parameter.grad.abs().sum() > 0.0)
-    ]
-    assert not dead
+    assert find_dead_parameters(classifier, draw(case), draw_tags(kind)) == []
 
 
-@pytest.mark.parametrize(("case", "head"), EVERY)
-def test_evaluation_is_deterministic(case: Case, head: str) -> None:
-    classifier = build(case, head, dropout=0.3, head_dropout=0.3, drop_path=0.3).eval()
-    images = draw(case, 2)
+@pytest.mark.parametrize(("case", "kind"), EVERY)
+def test_evaluation_is_deterministic(case: Case, kind: Kind) -> None:
+    classifier = build(case, kind, dropout=0.3, head_dropout=0.3, drop_path=0.3).eval()
+    images, tags = draw(case, 2), draw_tags(kind, 2)
     with torch.no_grad():
-        assert torch.equal(classifier(images), classifier(images))
+        assert torch.equal(classifier(images, tags), classifier(images, tags))
 
 
-@pytest.mark.parametrize(("case", "head"), EVERY)
-def test_saved_and_loaded_gives_equal_logits(case: Case, head: str, tmp_path: Path) -> None:
-    classifier, images = build(case, head), draw(case)
-    train_once(classifier.train(), images)  # moves running statistics too
+@pytest.mark.parametrize(("case", "kind"), EVERY)
+def test_saved_and_loaded_gives_equal_logits(case: Case, kind: Kind, tmp_path: Path) -> None:
+    classifier, images, tags = build(case, kind), draw(case), draw_tags(kind)
+    train_once(classifier.train(), images, tags)  # moves running statistics too
     save_file(classifier.state_dict(), tmp_path / "model.safetensors")
-    again = build(case, head)
+    again = build(case, kind)
     again.load_state_dict(load_file(tmp_path / "model.safetensors"))
     with torch.no_grad():
-        assert torch.equal(classifier.eval()(images), again.eval()(images))
+        assert torch.equal(classifier.eval()(images, tags), again.eval()(images, tags))
 
 
-@pytest.mark.parametrize(("case", "head"), EVERY)
-def test_keys_begin_with_backbone_and_head(case: Case, head: str) -> None:
-    classifier = build(case, head)
+@pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("kind", [Kind("linear"), Kind("ifa")], ids=str)
+def test_large_network_meets_the_contract(case: Case, kind: Kind, tmp_path: Path) -> None:
+    classifier, images = build(case, kind).train(), draw(case, 2)
+    stir(classifier)
+    assert find_dead_parameters(classifier, images, None) == []
+    with torch.no_grad():
+        logits = classifier.eval()(images)
+        assert logits.shape == (2, NUM_CLASSES)
+        assert torch.equal(classifier(images), logits)
+        features = classifier.backbone(images, with_layers=True)
+        assert features.pooled.shape == (2, classifier.backbone.width)
+        save_file(classifier.state_dict(), tmp_path / "model.safetensors")
+        with torch.device("meta"):
+            again = build(case, kind)
+        again.to_empty(device="cpu").load_state_dict(load_file(tmp_path / "model.safetensors"))
+        assert torch.equal(again.eval()(images), logits)
+
+
+@pytest.mark.parametrize(("case", "kind"), EVERY)
+def test_keys_begin_with_backbone_and_head(case: Case, kind: Kind) -> None:
+    classifier = build(case, kind)
     names = [name for name, _ in classifier.named_parameters()]
     assert {key.partition(".")[0] for key in classifier.state_dict()} == {"backbone", "head"}
     assert set(names) <= classifier.state_dict().keys()
-    if head == "linear":
-        assert {"head.weight", "head.bias"} <= set(names)
+    if case.name in VIT_NAMES:
+        assert any(name.startswith("backbone.patch_embed.") for name in names)
+    assert any(name.startswith("backbone.tags.") for name in names) == (kind.tags != "off")
 
 
-@pytest.mark.parametrize(("case", "head"), EVERY)
-def test_frozen_backbone_does_not_move(case: Case, head: str) -> None:
-    classifier = build(case, head, freeze="backbone", dropout=0.3, drop_path=0.3)
+@pytest.mark.parametrize(("case", "kind"), EVERY)
+def test_frozen_backbone_does_not_move(case: Case, kind: Kind) -> None:
+    classifier = build(case, kind, freeze="backbone", dropout=0.3, drop_path=0.3)
     before = copy.deepcopy(classifier.state_dict())
-    train_once(classifier.train(), draw(case))
+    train_once(classifier.train(), draw(case), draw_tags(kind))
     after = classifier.state_dict()
     moved = {key.partition(".")[0] for key in after if not torch.equal(before[key], after[key])}
     assert moved == {"head"}
@@ -187,7 +278,10 @@ def test_every_parameter_has_a_depth(case: Case) -> None:
     assert set(depths.values()) == set(range(max(depths.values()) + 1))
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.wrong_size], ids=lambda c: c.name)
+WITH_WRONG_SIZE = [case for case in (*CASES, *LARGE_CASES) if case.wrong_size]
+
+
+@pytest.mark.parametrize("case", WITH_WRONG_SIZE, ids=lambda case: case.name)
 def test_wrong_size_names_one_that_works(case: Case) -> None:
     with pytest.raises(ImageSizeError, match=r"data\.image_size") as caught:
         build(case._replace(image_size=case.wrong_size))
@@ -200,5 +294,5 @@ def test_wrong_size_names_one_that_works(case: Case) -> None:
 def test_record_says_where_a_network_comes_from(case: Case) -> None:
     record = find_model(case.name)
     assert record.name == case.name
-    assert record.source and record.description and record.image_size >= 107
+    assert record.source and record.description and record.image_size >= 32
     assert isinstance(build(case), nn.Module)

@@ -19,8 +19,9 @@ from fieldmark.data.loaders import Batch, Loader, build_loader
 from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.stores import FolderStore, MemoryStore
 from fieldmark.data.table import Row, Table
+from fieldmark.data.tags import TagEncoder, TagVocabulary
 from fieldmark.errors import DataError, TableError
-from fieldmark.recipes.schema import Augment, Data, Statistics
+from fieldmark.recipes.schema import Augment, Data, Statistics, Tags
 from fieldmark.transforms import (
     TransformRecord,
     build_eval_transform,
@@ -366,3 +367,85 @@ def test_what_workers_need_survives_pickling():
     address = next(EpochOrder("natural", 9, 3).batches(0, batch_size=2))[0]
 
     assert torch.equal(copy[address].image, images[address].image)
+
+
+TAG_NAMES = tuple(f"tag {index}" for index in range(12))
+
+
+def tagged_table(num_images: int, broken: tuple[int, ...] = ()) -> Table:
+    table = build_table(num_images, broken)
+    rows = [
+        Row(row.image, row.labels, None if index == 2 else TAG_NAMES[index % 5 : index % 5 + 6])
+        for index, row in enumerate(table.rows)
+    ]
+    return table.with_rows(rows)
+
+
+def tag_loader(table: Table, num_workers: int = 0, *, order: EpochOrder | None = None) -> Loader:
+    section = Tags(tokenizer="whole", max_tokens=6, hide=0.3, shuffle=True)
+    training = build_train_transform(build_record())
+    return build_loader(
+        table,
+        training if order is not None else build_eval_transform(build_record()),
+        batch_size=4,
+        order=order,
+        seed=3,
+        num_workers=num_workers,
+        encode_tags=TagEncoder(TagVocabulary("whole", TAG_NAMES), section),
+    )
+
+
+def test_batches_without_an_encoder_have_no_tags():
+    assert all(batch.tags is None for batch in evaluation_loader(tagged_table(6)).epoch(0))
+
+
+def test_tags_are_those_of_the_rows_in_evaluation():
+    first, second = tag_loader(tagged_table(6)).epoch(0)
+    assert (first.tags.shape, first.tags.dtype) == ((4, 6), torch.int64)
+    assert first.tags.tolist() == [
+        [2, 5, 6, 7, 8, 3],
+        [2, 6, 7, 8, 9, 3],
+        [0, 0, 0, 0, 0, 0],
+        [2, 8, 9, 10, 11, 3],
+    ]
+    assert second.tags.shape == (2, 6)
+
+
+def test_tags_of_unreadable_images_are_left_out_with_them():
+    first, second = tag_loader(tagged_table(6, broken=(0, 4, 5))).epoch(0)
+    assert first.tags.shape == (3, 6)
+    assert (second.tags.shape, second.tags.dtype) == ((0, 6), torch.int64)
+
+
+def test_tags_drawn_in_training_are_the_same_with_any_number_of_workers():
+    table = tagged_table(23, broken=(5,))
+    order = EpochOrder.for_training(table, seed=3, sampling="balanced")
+    alone, two = (
+        list(tag_loader(table, count, order=order).epoch(1, start_batch=1)) for count in (0, 2)
+    )
+    assert same(alone, two)
+    assert all(torch.equal(a.tags, b.tags) for a, b in zip(alone, two, strict=True))
+    other = list(tag_loader(table, order=order).epoch(2, start_batch=1))
+    assert not torch.equal(alone[0].tags, other[0].tags)
+
+
+def test_each_draw_of_an_image_draws_its_tags_anew():
+    table = tagged_table(2)
+    loader = tag_loader(table, order=EpochOrder.for_training(table, seed=3, sampling="natural"))
+    rows = {
+        tuple(batch.tags[place].tolist())
+        for epoch in range(12)
+        for batch in loader.epoch(epoch)
+        for place, position in enumerate(batch.positions.tolist())
+        if position == 0
+    }
+    assert len(rows) > 5
+    assert (0, 0, 0, 0, 0, 0) in rows
+
+
+def test_changes_of_an_image_do_not_depend_on_its_tags():
+    table = tagged_table(8)
+    order = EpochOrder.for_training(table, seed=3, sampling="natural")
+    assert same(
+        list(training_loader(table).epoch(0)), list(tag_loader(table, order=order).epoch(0))
+    )

@@ -41,10 +41,8 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "dinov2-registers": ("vit_small_patch14_reg4_dinov2", {"img_size": 28}),
     "siglip": ("vit_base_patch16_siglip_224", {"embed_dim": 48, "num_heads": 3}),
-    "parallel": (
-        "vit_small_patch16_18x2_224",
-        {"embed_dim": 48, "num_heads": 3},
-    ),
+    "parallel": ("vit_small_patch16_18x2_224", {"embed_dim": 48, "num_heads": 3}),
+    "inner-norms": ("vit_tiny_patch16_224", {"qk_norm": True, "scale_attn_norm": True}),
 }
 FAMILIES = pytest.mark.parametrize("family", SMALL)
 

@@ -57,3 +57,8 @@ def test_shipped_names_are_those_of_timm() -> None:
         f"timm {timm.__version__} has {len(lacking)} names that the list of {made_with} lacks; "
         "fieldmark.models.timm_zoo.render_timm_names() writes it anew"
     )
+
+
+def test_name_without_its_ending_suggests_the_whole() -> None:
+    with pytest.raises(UnknownModelError, match="Did you mean 'resnet20-cifar'"):
+        find_model("resnet20")

@@ -82,7 +82,7 @@ def test_groups_are_32_or_the_most_of_two_channels(channels: int, num_groups: in
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "seresnet18"])
+@pytest.mark.parametrize("name", ["resnet10t", "tf_mobilenetv3_small_minimal_100", "seresnet18"])
 def test_names_and_shapes_of_parameters_stay(name: str, kind: str) -> None:
     net = timm.create_model(name, num_classes=2)
     before = {key: parameter.shape for key, parameter in net.named_parameters()}

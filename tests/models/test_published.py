@@ -100,3 +100,8 @@ def test_networks_without_published_weights_say_so(
     monkeypatch.setattr(published.timm, "get_pretrained_cfg", lambda name: None)
     with pytest.raises(WeightsError, match=f"no published weights for '{name}'"):
         fetch_weights(name)
+
+
+def test_network_of_ours_that_timm_publishes_takes_timms_weights() -> None:
+    with pytest.raises(WeightsError, match=r"timm\.create_model\('vgg16', pretrained=True\)"):
+        fetch_weights("leaf-vgg16")

@@ -6,12 +6,13 @@ from torch import nn
 
 from fieldmark.errors import ImageSizeError, ModelError
 from fieldmark.models.classic_records import CLASSIC_RECORDS
+from fieldmark.models.lecture_net import LectureNet
 from fieldmark.models.records import BackboneOptions
 from fieldmark.models.stages import (
+    apply_cnn_options,
     check_image_size,
     depths_by_block,
     read_stages,
-    refuse_token_options,
 )
 from fieldmark.recipes.schema import Patches, Tags
 
@@ -62,12 +63,14 @@ def test_depths_count_blocks_from_the_stem() -> None:
 
 
 def test_what_only_transformers_have_is_refused() -> None:
+    net = LectureNet(image_size=32)
     options = BackboneOptions(
         image_size=32, patches=Patches(kind="rotated"), tags=Tags(tokenizer="whole")
     )
-    with pytest.raises(ModelError, match=r"model\.patches=rotated, model\.tags=whole: 'net'"):
-        refuse_token_options("net", options)
-    refuse_token_options("net", BackboneOptions(image_size=32))
+    text = r"model\.patches=rotated, model\.tags=whole: 'lecture-net' .* model\.patches=plain"
+    with pytest.raises(ModelError, match=text):
+        apply_cnn_options(net, options)
+    assert apply_cnn_options(net, BackboneOptions(image_size=32)) is net
     with pytest.raises(ModelError, match=r"model\.attention=local"):
         RECORDS["lecture-net"].build_backbone(BackboneOptions(image_size=32, attention="local"))
 

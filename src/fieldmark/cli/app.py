@@ -11,6 +11,16 @@ from fieldmark import __version__
 from fieldmark.cli.output import fail
 from fieldmark.errors import FieldmarkError
 
+SUMMARY_HELP = """Show a model layer by layer: shapes, parameters, multiply-adds, memory, field.
+
+Multiply-adds are of one image: (weights + bias) x output positions for convolutions and linear
+layers, and the two products of attention. Sizes are of fp32 numbers, kB and MB of 1000 and 1000000
+bytes: "output" is what one layer returns for one image; "memory" adds up the images, the outputs of
+all layers with weights twice (for their gradients) and the parameters; "training" is what a step
+holds when backward begins. "sees" is the receptive field in px, "all" behind global pooling,
+flattening or attention. Nothing is computed and no weights are loaded.
+"""
+
 COMMANDS = {
     "demo": ("demo:demo", "Draw sample leaves, train on them, evaluate: the main job in a minute."),
     "sample": ("sample:sample", "Write a drawn sample set as a folder with a table."),
@@ -20,6 +30,7 @@ COMMANDS = {
     "report": ("report:report", "Write the HTML report of runs anew."),
     "recipes": ("recipes:recipes", "List the shipped recipes, or show one whole."),
     "models": ("models:models", "List the models that a recipe can name."),
+    "summary": ("summary:summary", SUMMARY_HELP),
 }
 
 

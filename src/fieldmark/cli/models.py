@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from rich import box
-from rich.table import Table
+from rich.text import Text
 
 from fieldmark.cli.output import Output
+
+WIDEST_NAME = 44
 
 
 def models(pattern: str | None = None, /, *, output: Output = Output()) -> None:
@@ -19,8 +20,16 @@ def models(pattern: str | None = None, /, *, output: Output = Output()) -> None:
     from fieldmark.models.catalog import list_models
 
     found = list_models(pattern)
-    table = Table("model", "source", "what it is", box=box.SIMPLE_HEAD)
-    for model in found:
-        table.add_row(model.name, model.source, model.line)
+    # One line each, however narrow the terminal, so that the list can be searched line by line.
+    name_room = min(WIDEST_NAME, max(len(model.name) for model in found))
+    source_room = max(len(model.source) for model in found)
+    shown = Text("\n").join(
+        Text.assemble(
+            f"{model.name:<{name_room}}  ",
+            (f"{model.source:<{source_room}}  ", "dim"),
+            model.line,
+        )
+        for model in found
+    )
     result = {"models": [{"name": m.name, "source": m.source, "line": m.line} for m in found]}
-    output.answer(result, table, f"{len(found)} models")
+    output.answer(result, shown, f"\n{len(found)} model{'' if len(found) == 1 else 's'}")

@@ -55,12 +55,12 @@ def _list(output: Output) -> None:
 
 def _introduce(family: Family) -> str:
     """What the family is, and how its names are made."""
-    prefix = [family.prefix] if family.prefix else []
-    words = [f"<{g.name}>" if g.required else f"[{'|'.join(g.words)}]" for g in family.groups]
-    return (
-        f"{family.about[0].upper()}{family.about[1:]}.\n"
-        f"Names: {'-'.join([*prefix, *words])}. Scores: {family.score}."
-    )
+    name = family.prefix
+    for group in family.groups:
+        words = "|".join(group.words if group.required else (f"-{word}" for word in group.words))
+        name += f"{'-' if name else ''}<{words}>" if group.required else f"[{words}]"
+    about = family.about[0].upper() + family.about[1:]
+    return f"{about}.\nNames: {name}\nPublished: {family.score}."
 
 
 def _tabulate(family: Family) -> Table:

@@ -92,17 +92,23 @@ def _metrics_table(scores: Evaluation, split: str) -> Table:
         title_justify="left",
         title_style="bold",
     )
-    table.add_column("metric")
-    parts = [("value", scores)]
-    if scores.without_tags is not None:
-        parts = [("with tags", scores), ("without tags", scores.without_tags)]
-    for title, _ in parts:
-        table.add_column(title, justify="right")
+    table.add_column("metric", no_wrap=True)
+    bare = scores.without_tags
+    if bare is None:
+        table.add_column("value", justify="right")
         table.add_column("95% interval", justify="right")
-    for name in scores.metrics:
-        cells = []
-        for _, part in parts:
-            low, high = part.intervals[name]
-            cells += [f"{part.metrics[name]:.4f}", f"{low:.4f} - {high:.4f}"]
+    else:
+        table.add_column("with tags, 95% interval", justify="right")
+        table.add_column("without tags, 95% interval", justify="right")
+    for name, value in scores.metrics.items():
+        low, high = scores.intervals[name]
+        cells = [f"{value:.4f}", f"{low:.4f} - {high:.4f}"]
+        if bare is not None:  # in one cell each, so that both fit on a line
+            cells = [_with_interval(part, name) for part in (scores, bare)]
         table.add_row(name, *cells)
     return table
+
+
+def _with_interval(scores: Evaluation, name: str) -> str:
+    low, high = scores.intervals[name]
+    return f"{scores.metrics[name]:.3f}  {low:.3f} - {high:.3f}"

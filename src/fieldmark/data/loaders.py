@@ -274,9 +274,8 @@ class _TagNames:
         names = dict.fromkeys(tag for row in table.rows for tag in row.tags or ())
         index = {name: place for place, name in enumerate(names)}
         self._names = pa.array(list(names), pa.large_string())
-        self._indices = np.array(
-            [index[tag] for row in table.rows for tag in row.tags or ()], dtype=np.int32
-        )
+        found = (index[tag] for row in table.rows for tag in row.tags or ())
+        self._indices = np.fromiter(found, dtype=np.int32)
         self._ends = np.cumsum([len(row.tags or ()) for row in table.rows], dtype=np.int64)
 
     def read(self, position: int) -> tuple[str, ...]:

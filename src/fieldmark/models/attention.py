@@ -203,11 +203,10 @@ def _attend_locally(
     `layer` is of one of the four classes above: they share these steps but no base class, and
     each has only some of the optional parts.
     """
-    part = layer._modules.get
     query, key, value = _project(layer, tokens)
-    if (norm := part("q_norm")) is not None:
+    if (norm := getattr(layer, "q_norm", None)) is not None:
         query = norm(query)
-    if (norm := part("k_norm")) is not None:
+    if (norm := getattr(layer, "k_norm", None)) is not None:
         key = norm(key)
     if rope is not None:
         query, key = (_rotate(layer, each, rope).type_as(value) for each in (query, key))
@@ -224,9 +223,9 @@ def _attend_locally(
         fused=bool(layer.fused_attn),
     )
     mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, heads * d)
-    if (norm := part("norm")) is not None:
+    if (norm := getattr(layer, "norm", None)) is not None:
         mixed = norm(mixed)
-    if (gate := part("gate")) is not None:
+    if (gate := getattr(layer, "gate", None)) is not None:
         mixed = mixed * gate(tokens).sigmoid()
     return layer.proj_drop(layer.proj(mixed))  # type: ignore[no-any-return]
 
@@ -243,7 +242,8 @@ def _project(layer: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return query, key, value
     projected = layer.qkv(tokens)
     if getattr(layer, "q_bias", None) is not None:
-        projected = projected + torch.cat((layer.q_bias, layer.k_bias, layer.v_bias))
+        bias = torch.cat((layer.q_bias, layer.k_bias, layer.v_bias))
+        projected = projected + bias.to(projected.dtype)
     return _split_heads(projected, layer.num_heads)
 
 

@@ -64,8 +64,10 @@ def find_model(name: str) -> ModelRecord:
     default_size = find_timm_size(name)
     if default_size is None:
         names = [model.name for model in list_models()]
+        kin = [own for own in CATALOG if own.startswith(f"{name}-")]  # resnet20 -> resnet20-cifar
+        meant = f" Did you mean '{kin[0]}'?" if kin else hint(name.partition(".")[0], names)
         raise UnknownModelError(
-            f"model.name: there is no model '{name}'.{hint(name.partition('.')[0], names)} "
+            f"model.name: there is no model '{name}'.{meant} "
             "`fieldmark models PATTERN` lists those that there are."
         )
     return ModelRecord(

@@ -76,14 +76,9 @@ def _build_timm(timm_name: str, options: BackboneOptions) -> Backbone:
 
 
 def _finish(net: Backbone, options: BackboneOptions) -> Backbone:
-    """Apply what a recipe may ask of any CNN, and refuse what it may not."""
-    from fieldmark.models.norms import replace_norms
-    from fieldmark.models.stages import refuse_token_options
+    from fieldmark.models.stages import apply_cnn_options
 
-    refuse_token_options(net.name, options)
-    if options.norm != "own":
-        replace_norms(net, options.norm)
-    return net
+    return apply_cnn_options(net, options)
 
 
 def _record_vgg(letter: str, layers: str) -> ModelRecord:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldmark.errors import ModelError
-from fieldmark.models.backbones import Backbone, TimmBackbone
+from fieldmark.models.backbones import Backbone
 from fieldmark.models.catalog import find_model
 from fieldmark.models.features import Features
 from fieldmark.models.heads import DistilledHead, Head, LinearHead, MlpHead
@@ -18,6 +18,7 @@ from fieldmark.models.initialization import start_at_zero, start_xavier
 from fieldmark.models.published import fetch_weights
 from fieldmark.models.records import BackboneOptions, ModelRecord
 from fieldmark.models.tags import TagDecoder
+from fieldmark.models.timm_backbone import TimmBackbone
 from fieldmark.models.weights import LoadReport, load_weights
 from fieldmark.recipes.schema import Model, Patches
 

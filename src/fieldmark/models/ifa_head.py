@@ -50,6 +50,10 @@ class IfaHead(nn.Module):
             nn.LayerNorm(width, eps=1e-6) for _ in (layer_widths if token_norm else ())
         )
         self.join = nn.Linear(num_layers, 1, bias=not layer_softmax)
+        if self.join.bias is not None:
+            # It is one number for all channels. Drawn at random, as published, it can exceed all
+            # short tokens, and a ReLU that is zero everywhere never learns.
+            nn.init.zeros_(self.join.bias)
         self.layer_softmax = layer_softmax
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = nn.Dropout(dropout)

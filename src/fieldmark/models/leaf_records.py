@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 def _build_cnn_baseline(options: BackboneOptions) -> Backbone:
     from fieldmark.models.cnn_baseline import CnnBaseline
+    from fieldmark.models.stages import apply_cnn_options
 
-    return CnnBaseline(image_size=options.image_size)
+    network = CnnBaseline(image_size=options.image_size, reads=options.reads)
+    return apply_cnn_options(network, options)
 
 
 def _build_normalized_head(width: int, num_classes: int, dropout: float) -> Head:

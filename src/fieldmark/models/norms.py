@@ -6,7 +6,11 @@ Var are taken over (lecture, section "Normalization Layers", equation 5 and figu
 
 from __future__ import annotations
 
-from timm.layers import BatchNormAct2d, Conv2dSame, GroupNormAct, StdConv2d, StdConv2dSame
+from typing import Any, TypeGuard
+
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d, GroupNormAct
+from timm.layers.std_conv import StdConv2d, StdConv2dSame
 from torch import nn
 
 from fieldmark.errors import ModelError
@@ -27,25 +31,19 @@ def replace_norms(net: nn.Module, kind: str) -> None:
     """
     if kind not in KINDS:
         raise ModelError(f"model.norm: expected one of {', '.join(KINDS)}, not '{kind}'.")
-    places = [
-        (parent, child_name, child)
-        for parent in net.modules()
-        for child_name, child in parent.named_children()
-    ]
-    norms = [place for place in places if isinstance(place[2], nn.BatchNorm2d)]
-    if not norms:
+    places = [(parent, *child) for parent in net.modules() for child in parent.named_children()]
+    if not any(isinstance(child, nn.BatchNorm2d) for _, _, child in places):
         raise ModelError(
             f"model.norm: '{getattr(net, 'name', type(net).__name__)}' has no batch norm that "
             f"'{kind}' could replace. Set model.norm=own."
         )
     if kind == "batch":
         return
-    for parent, child_name, child in norms:
-        setattr(parent, child_name, _replace_norm(child, kind))
-    if kind == "weight_standardized":
-        for parent, child_name, child in places:
-            if _is_standardizable(child):
-                setattr(parent, child_name, _standardize(child))
+    for parent, name, child in places:
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(parent, name, _replace_norm(child, kind))
+        elif kind == "weight_standardized" and _reads_maps(child):
+            setattr(parent, name, _standardize(child))
 
 
 def _replace_norm(norm: nn.BatchNorm2d, kind: str) -> nn.GroupNorm:
@@ -70,7 +68,7 @@ def _count_groups(channels: int) -> int:
     return next(count for count in range(most, 0, -1) if channels % count == 0)
 
 
-def _is_standardizable(module: nn.Module) -> bool:
+def _reads_maps(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Tell convolutions of maps from the 1 x 1 ones with a bias, which gate (SE) or classify.
 
     A filter of a single weight has no variance to be standardised by.
@@ -84,17 +82,16 @@ def _is_standardizable(module: nn.Module) -> bool:
 
 def _standardize(conv: nn.Conv2d) -> nn.Conv2d:
     """Return a convolution with the same parameters that standardises its weights when used."""
-    kind = StdConv2dSame if isinstance(conv, Conv2dSame) else StdConv2d
-    standardized: nn.Conv2d = kind(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        stride=conv.stride,
-        padding="SAME" if kind is StdConv2dSame else conv.padding,
-        dilation=conv.dilation,
-        groups=conv.groups,
-        bias=conv.bias is not None,
-        eps=WEIGHT_EPS,
-    )
+    is_same = isinstance(conv, Conv2dSame)
+    shape: dict[str, Any] = {
+        "kernel_size": conv.kernel_size,
+        "stride": conv.stride,
+        "padding": "same" if is_same else conv.padding,
+        "dilation": conv.dilation,
+        "groups": conv.groups,
+        "bias": conv.bias is not None,
+    }
+    kind = StdConv2dSame if is_same else StdConv2d
+    standardized = kind(conv.in_channels, conv.out_channels, **shape, eps=WEIGHT_EPS)
     standardized.weight, standardized.bias = conv.weight, conv.bias
     return standardized

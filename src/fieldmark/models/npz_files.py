@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fieldmark.errors import WeightsError
-from fieldmark.models.backbones import Backbone, TimmBackbone
-from fieldmark.models.timm_format import build_twin
+from fieldmark.models.backbones import Backbone
+from fieldmark.models.timm_backbone import TimmBackbone
+from fieldmark.models.timm_format import build_twin, fit_to_grid
 from fieldmark.models.weight_files import FileWeights
-from fieldmark.models.weight_positions import Positions, fit_positions
+from fieldmark.models.weight_positions import Positions
 
 _HEADS = ("head/kernel", "head/conv2d/kernel")
 _POSITIONS = ("posembed_input/pos_embedding", "pos_embedding")
@@ -28,22 +29,17 @@ def read_npz(backbone: Backbone, path: Path, positions: Positions = "timm") -> F
     holds Python objects (which could run code) or fits no network of this kind.
     """
     twin = build_twin(backbone) if isinstance(backbone, TimmBackbone) else None
-    if not isinstance(backbone, TimmBackbone) or not hasattr(twin, "load_pretrained"):
+    if twin is None or not hasattr(twin, "load_pretrained"):
         raise WeightsError(
             f"{path}: .npz is the format of Google's ViT and BiT, which '{backbone.name}' cannot "
             "read. Choose one of their timm names, or weights as .safetensors or .pth."
         )
     head, published = _read_extras(path)
     body = _read_body(twin, backbone.name, path)
-    found = None
     if positions == "corners" and published is not None:
-        tokens = {"cls_token": body["cls_token"]} if "cls_token" in body else {}
-        grid = tuple(twin.patch_embed.grid_size)
-        found = fit_positions(
-            {**tokens, "pos_embed": published}, body["pos_embed"], grid, positions
-        )
-    if found is not None:
-        body["pos_embed"] = found
+        found = {"cls_token": body["cls_token"]} if "cls_token" in body else {}
+        found |= {"pos_embed": published}
+        body["pos_embed"] = fit_to_grid(twin, found, positions)["pos_embed"]
     shapes = {} if published is None else {"pos_embed": tuple(published.shape)}
     return FileWeights(body, head, shapes)
 

@@ -48,10 +48,12 @@ Rule = Callable[[Known, Sequence[Any], Tensor], Field]
 def _convolution(known: Known, arguments: Sequence[Any], output: Tensor) -> Field:
     images, weight, _, stride, _, dilation, is_transposed, _, groups = arguments[:9]
     reach = known.reach(images)
-    if is_transposed or output.ndim != 4:
+    if is_transposed:
         return "unknown"
     if groups < images.shape[1] and ax.is_place(reach.axes[1]):
-        reach = replace(reach, px=ax.add(reach.px, ax.extent(reach.axes[1])))
+        wider = ax.add(reach.px, ax.extent(reach.axes[1]))
+        channels = ax.plain(output.shape[1])
+        reach = Reach(wider, (reach.axes[0], channels, *reach.axes[2:]))
     return _slide(reach, weight.shape[2:], stride, dilation, output)
 
 
@@ -59,7 +61,7 @@ def _pool(known: Known, arguments: Sequence[Any], output: Tensor) -> Field:
     images, kernel = arguments[:2]
     stride = arguments[2] if len(arguments) > 2 and arguments[2] else kernel
     reach = known.reach(images)
-    return _slide(reach, _pair(kernel), _pair(stride), (1, 1), output)
+    return _slide(reach, _pair(kernel), _pair(stride), (1, 1, 1), output)
 
 
 def _adaptive_pool(known: Known, arguments: Sequence[Any], output: Tensor) -> Field:
@@ -84,19 +86,20 @@ def _slide(
     dilation: Sequence[int],
     output: Tensor,
 ) -> Field:
-    """A window over a map (B, C, H, W)."""
-    if len(reach.axes) != 4:
-        return "unknown"
+    """A window over the last axes, as many as the kernel has: (B, C, H, W) for two."""
+    first = len(reach.axes) - len(kernel)
     px, axes = reach.px, []
-    for direction in range(2):
-        step = ax.step_of(reach.axes[2 + direction])
+    for index, axis in enumerate(reach.axes[first:]):
+        step = ax.step_of(axis)
         if step is None:
             return "unknown"
-        wider = (kernel[direction] - 1) * dilation[direction]
+        wider = (kernel[index] - 1) * dilation[index]
         px = ax.add(px, (wider * step[0], wider * step[1]))
-        step = (step[0] * stride[direction], step[1] * stride[direction])
-        axes.append((Span(output.shape[2 + direction], step),))
-    return Reach(px, (ax.plain(output.shape[0]), ax.plain(output.shape[1]), *axes))
+        step = (step[0] * stride[index], step[1] * stride[index])
+        axes.append((Span(output.shape[first + index], step),))
+    kept = zip(reach.axes[:first], output.shape, strict=False)
+    same = (axis if ax.is_place(axis) else ax.plain(size) for axis, size in kept)
+    return Reach(px, (*same, *axes))
 
 
 def _mean(known: Known, arguments: Sequence[Any], output: Tensor) -> Field:
@@ -290,6 +293,7 @@ RULES: dict[str, Rule] = {
     "max_pool2d_with_indices": _pool,
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
+    "avg_pool3d": _pool,
     "_adaptive_avg_pool2d": _adaptive_pool,
     "adaptive_avg_pool2d": _adaptive_pool,
     "adaptive_max_pool2d": _adaptive_pool,

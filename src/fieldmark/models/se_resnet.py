@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from timm.layers import SqueezeExcite
+from timm.layers.squeeze_excite import SEModule
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,17 +50,16 @@ class SeResNet(nn.Module):
         self.name = name
         self.image_size = image_size
         self.dropout = dropout
-        excite = partial(SqueezeExcite, rd_ratio=1 / REDUCTION, rd_divisor=1)
+        excite = partial(SEModule, rd_ratio=1 / REDUCTION, rd_divisor=1)
         net = ResNet(
-            BasicBlock,
+            BasicBlock,  # type: ignore[arg-type]
             num_blocks,
             num_classes=0,
             drop_path_rate=drop_path,
             block_args={"attn_layer": excite},
         )
-        self.conv1, self.bn1, self.act1, self.maxpool = net.conv1, net.bn1, net.act1, net.maxpool
-        self.layer1, self.layer2 = net.layer1, net.layer2
-        self.layer3, self.layer4 = net.layer3, net.layer4
+        for child in ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            self.add_module(child, net.get_submodule(child))
 
     def parameter_depths(self) -> dict[str, int]:
         """Level of each parameter: the stem, then block by block."""
@@ -74,10 +73,10 @@ class SeResNet(nn.Module):
         with_layers: bool = False,
     ) -> Features:
         """Read images (B, 3, H, W)."""
-        last = self.maxpool(self.act1(self.bn1(self.conv1(images))))  # (B, 64, 56, 56) at 224 px
-        maps = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            last = stage(last)  # in the end (B, 512, 7, 7)
-            maps.append(last)
+        maps, last = [], images
+        for name, child in self.named_children():
+            last = child(last)  # (B, 64, 56, 56) behind the stem at 224 px, then each stage
+            if name.startswith("layer"):
+                maps.append(last)  # in the end (B, 512, 7, 7)
         pooled = functional.dropout(last.mean(dim=(2, 3)), self.dropout, self.training)
         return read_stages(maps, pooled, with_layers=with_layers)

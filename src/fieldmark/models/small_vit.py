@@ -19,7 +19,9 @@ from fieldmark.models.attention import SelfAttention
 from fieldmark.models.features import Features
 from fieldmark.models.patches import build_patch_embedding
 from fieldmark.models.small_vit_records import SmallVitDesign
-from fieldmark.recipes.schema import Patches, Statistics
+from fieldmark.models.tag_fusion import TokenSequence, blank_images, join_tags
+from fieldmark.models.tags import TagEmbedding
+from fieldmark.recipes.schema import Patches, Statistics, Tags
 
 WIDTH = 64
 NUM_HEADS = 4
@@ -64,6 +66,7 @@ class SmallDataViT(nn.Module):
         super().__init__()
         _check_size(design, image_size)
         self.name = design.name
+        self._tag_options: Tags | None = None
         self.image_size = image_size
         self.stride = design.patch_size
         self.num_layers = design.num_layers
@@ -97,6 +100,18 @@ class SmallDataViT(nn.Module):
             if part is not None:
                 start_as_keras(part)
 
+    def add_tags(self, options: Tags, vocabulary_size: int, pad_id: int) -> None:
+        """Let the tokens of tags take part in every block; what is pooled stays the image's."""
+        self.tags = TagEmbedding(
+            vocabulary_size,
+            WIDTH,
+            max_tokens=options.max_tokens,
+            dropout=options.dropout,
+            pad_id=pad_id,
+            type_embedding=options.type_embedding,
+        )
+        self._tag_options = options
+
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> tokens (B, N, 64) as the first block reads them."""
         return self.patch_embed(images) + self.pos_embed  # type: ignore[no-any-return]
@@ -104,24 +119,33 @@ class SmallDataViT(nn.Module):
     def forward(
         self,
         images: Tensor,
-        tags: Tensor | None = None,  # noqa: ARG002 - as every backbone
+        tags: Tensor | None = None,
         *,
         with_layers: bool = False,
     ) -> Features:
-        """Read images (B, 3, H, W); a layer of `layers` is the mean of a block's tokens."""
-        tokens = self.embed(images)
-        layers = []
+        """Read images (B, 3, H, W) and, where tags were added, their ids (B, T); None: no tags.
+
+        A layer of `layers` is the mean of a block's image tokens.
+        """
+        options = self._tag_options
+        if options is None:
+            sequence = TokenSequence(self.embed(images), num_prefix=0)
+        else:
+            tokens = self.embed(blank_images(images, options))
+            sequence = join_tags(tokens, tags, self.tags, options, num_prefix=0)
+        layers, last = [], sequence.tokens
         for block in self.blocks:
-            tokens = block(tokens)
+            last = block(last, sequence.mask)
             if with_layers:
-                layers.append(tokens.mean(dim=1))  # (B, 64)
-        tokens = self.norm(tokens)
+                layers.append(last[:, sequence.num_tags :].mean(dim=1))  # (B, 64)
+        tokens, tag_tokens = sequence.part(self.norm(last))
         pooled = tokens.mean(dim=1) if self.wide is None else self.wide(tokens)
         return Features(
             pooled=pooled,
             tokens=tokens,
             grid=self.grid,
             layers=torch.stack(layers, dim=2) if with_layers else None,
+            tags=tag_tokens,
         )
 
     def parameter_depths(self) -> dict[str, int]:

@@ -1,8 +1,8 @@
-"""Records of the Vision Transformer for small sets, from the rotated-patches study (S2).
+"""Records of the Vision Transformer for small sets, from the rotated-patches study (Ai and He).
 
-The study's three networks are one: `model.patches` plain, shifted or rotated, and
-`model.attention: local` for its SL-ViT (Lee, Lee, Song 2021: shifted patches and LSA). Its
-blocks have dropout 0.1: `model.dropout: 0.1`.
+The study's three networks are one: its ViT has `model.patches: plain`, its Rot-ViT `rotated`, its
+SL-ViT (Lee, Lee and Song 2021) `shifted` and `model.attention: local`. Their blocks have dropout
+0.1, which `model.dropout` sets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fieldmark.models.records import BackboneOptions, ModelRecord
 if TYPE_CHECKING:
     from fieldmark.models.backbones import Backbone
 
-SOURCE = "rotated-patches study; Keras example for small datasets; Lee et al. 2021"
+SOURCE = "rotated-patches study; Lee et al. 2021"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _record(design: SmallVitDesign, description: str, image_size: int) -> ModelR
         patches = options.patches
         if patches.form == "auto":  # there are no published weights to start from unchanged
             patches = patches.model_copy(update={"form": "published"})
-        return SmallDataViT(
+        network = SmallDataViT(
             design,
             image_size=options.image_size,
             patches=patches,
@@ -55,6 +55,9 @@ def _record(design: SmallVitDesign, description: str, image_size: int) -> ModelR
             drop_path=options.drop_path,
             reads=options.reads,
         )
+        if options.tags.tokenizer != "off":
+            network.add_tags(options.tags, options.tag_vocabulary_size, options.tag_pad_id)
+        return network
 
     return ModelRecord(
         name=design.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,12 @@ from torch.nn import functional
 
 from fieldmark.errors import ImageSizeError, ModelError
 from fieldmark.models.features import Features
+from fieldmark.models.norms import replace_norms
 from fieldmark.models.records import BackboneOptions
 from fieldmark.recipes.schema import Statistics
+
+if TYPE_CHECKING:
+    from fieldmark.models.backbones import Backbone
 
 IMAGENET = Statistics(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -49,8 +54,18 @@ def check_image_size(name: str, image_size: int, smallest_px: int, reason: str) 
         )
 
 
-def refuse_token_options(name: str, options: BackboneOptions) -> None:
-    """Raise `ModelError` where a recipe asks a CNN for what only Vision Transformers have."""
+def apply_cnn_options(net: Backbone, options: BackboneOptions) -> Backbone:
+    """Do to a CNN what a recipe may ask of any: replace its batch norms.
+
+    Raises `ModelError` where there are none, and for what only Vision Transformers have.
+    """
+    _refuse_token_options(net.name, options)
+    if options.norm != "own":
+        replace_norms(net, options.norm)  # type: ignore[arg-type]
+    return net
+
+
+def _refuse_token_options(name: str, options: BackboneOptions) -> None:
     settings = (
         ("patches", options.patches.kind, "plain"),
         ("attention", options.attention, "global"),

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from fieldmark.errors import ImageSizeError, ModelError
-from fieldmark.models.backbones import UNFIT_ERRORS
 from fieldmark.models.catalog import find_model
 from fieldmark.models.classifier import Classifier, build_classifier
+from fieldmark.models.timm_backbone import UNFIT_ERRORS
 from fieldmark.models.tracing import Call, expect_tensor, make_hollow, trace
 from fieldmark.models.training_memory import TrainingMemory, measure_training_memory
 from fieldmark.recipes.schema import Model, Optim
@@ -126,7 +126,7 @@ def summarize(
         with torch.device("meta"):
             built = _build(wanted, num_classes, size)
         return _measure(built, network, size, batch_size, optim)
-    except (ImageSizeError, *UNFIT_ERRORS):
+    except UNFIT_ERRORS:
         # Some networks need numbers while they are built, or while they run.
         return _measure(_build(wanted, num_classes, size), network, size, batch_size, optim)
 

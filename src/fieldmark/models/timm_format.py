@@ -12,8 +12,8 @@ import torch
 from timm.models import model_entrypoint
 from torch import Tensor, nn
 
-from fieldmark.models.backbones import TimmBackbone
-from fieldmark.models.heads import DistilledHead, LinearHead
+from fieldmark.models.heads import DistilledHead, Head, LinearHead
+from fieldmark.models.timm_backbone import TimmBackbone
 from fieldmark.models.weight_positions import Positions, fit_positions
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 State = dict[str, Tensor]
 
-_HEADS: dict[str | None, type[nn.Module]] = {"pooled": LinearHead, "prefix": DistilledHead}
+_HEADS: dict[str | None, type[Head]] = {"pooled": LinearHead, "prefix": DistilledHead}
 _DISTILLED_PARTS = ("class_token.", "distillation_token.")
 
 
@@ -85,7 +85,7 @@ def adapt_timm_state(backbone: TimmBackbone, state: State, positions: Positions 
     former as `positions` says. A state dict that the network's filter does not understand comes
     back as it is.
     """
-    state = _with_positions(backbone, state, positions)
+    state = fit_to_grid(backbone.net, state, positions)
     filter_state = _find_filter(backbone.name)
     if filter_state is None:
         return state
@@ -109,14 +109,15 @@ def build_twin(backbone: TimmBackbone) -> nn.Module:
 
     For those who need timm's network where ours has other patches, tags or no last norm.
     """
-    options = {"img_size": backbone.image_size} if backbone.takes_image_size else {}
+    options: dict[str, Any] = {"img_size": backbone.image_size} if backbone.takes_image_size else {}
     with torch.device("meta"):
         return timm.create_model(backbone.name, pretrained=False, num_classes=0, **options)
 
 
-def _with_positions(backbone: TimmBackbone, state: State, positions: Positions) -> State:
-    own = getattr(backbone.net, "pos_embed", None)
-    grid = getattr(getattr(backbone.net, "patch_embed", None), "grid_size", None)
+def fit_to_grid(net: nn.Module, state: State, positions: Positions) -> State:
+    """Return the state with its `pos_embed` as `fit_positions` brings it to timm's network."""
+    own = getattr(net, "pos_embed", None)
+    grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
     if not isinstance(own, Tensor) or own.ndim != 3 or grid is None:
         return state
     fitted = fit_positions(state, own.detach(), (int(grid[0]), int(grid[1])), positions)

@@ -13,10 +13,11 @@ from torch import nn
 
 from fieldmark.errors import ImageSizeError, ModelError, UnknownModelError, hint
 from fieldmark.models.attention import make_attention_local
-from fieldmark.models.backbones import UNFIT_ERRORS, Classifiers, TimmBackbone
 from fieldmark.models.norms import replace_norms
 from fieldmark.models.patches import replace_patch_embedding
 from fieldmark.models.records import BackboneOptions
+from fieldmark.models.timm_backbone import UNFIT_ERRORS, Classifiers, TimmBackbone
+from fieldmark.models.token_path import has_token_path
 
 NUM_CANDIDATES = 16
 
@@ -104,6 +105,7 @@ def _build(name: str, options: BackboneOptions) -> TimmBackbone:
             f"model.name: '{name}' is an encoder for use inside other networks and pools no "
             "features to classify. Choose a network that classifies images."
         )
+    _keep_dropout_on_branches(net)
     patch_px = _find_patch_px(net)
     if patch_px is not None and options.image_size % patch_px:
         raise ValueError(f"its patches of {patch_px} px do not divide the image")
@@ -125,6 +127,18 @@ def _build(name: str, options: BackboneOptions) -> TimmBackbone:
     if options.tags.tokenizer != "off":
         backbone.add_tags(options.tags, options.tag_vocabulary_size, options.tag_pad_id)
     return backbone
+
+
+def _keep_dropout_on_branches(net: nn.Module) -> None:
+    """Take timm's dropout between the layers of a ViT's MLP away.
+
+    The original ViT, and Animesion after it, drop where a branch joins the residual, not within.
+    """
+    if has_token_path(net):
+        for block in net.blocks:  # type: ignore[union-attr]
+            inner = getattr(getattr(block, "mlp", None), "drop1", None)
+            if isinstance(inner, nn.Dropout):
+                inner.p = 0.0
 
 
 def _change_parts(net: nn.Module, options: BackboneOptions) -> bool:

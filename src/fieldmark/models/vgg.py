@@ -69,7 +69,7 @@ def _narrow_kernels(features: nn.Sequential) -> None:
     """Make the last convolution of blocks 3, 4 and 5 of D one of 1 x 1 (C)."""
     pools = [index for index, part in enumerate(features) if isinstance(part, nn.MaxPool2d)]
     for pool in pools[2:]:
-        channels = features[pool - 2].out_channels
+        channels = int(features[pool - 2].out_channels)  # type: ignore[arg-type]
         narrow = nn.Conv2d(channels, channels, kernel_size=1)
         nn.init.kaiming_normal_(narrow.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(narrow.bias)  # type: ignore[arg-type]

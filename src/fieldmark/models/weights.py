@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from fieldmark.errors import WeightsError
-from fieldmark.models.backbones import Backbone, TimmBackbone
+from fieldmark.models.backbones import Backbone
 from fieldmark.models.heads import Head
 from fieldmark.models.npz_files import read_npz
 from fieldmark.models.recognition import guess_model
+from fieldmark.models.timm_backbone import TimmBackbone
 from fieldmark.models.timm_format import State, adapt_timm_state, split_timm_state
 from fieldmark.models.weight_files import FileWeights, check_file, read_tensors
 from fieldmark.models.weight_names import rename_to_timm, rename_to_torchvision

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from fieldmark.recipes.headers import render_header
-from fieldmark.recipes.values import Values, merge_values, render_values
+from fieldmark.recipes.schema import Recipe
+from fieldmark.recipes.values import Values, merge_values, render_values, sort_values
 
 FAITHFUL = "as-published"
 
@@ -118,7 +119,7 @@ class Family:
     def find_words(self, name: str) -> dict[str, Word] | None:
         """Return the words of a recipe's name in order; None: it is not of this family."""
         start = f"{self.prefix}-" if self.prefix else ""
-        if not name.startswith(start):
+        if not name.startswith(start) or name.endswith("-"):
             return None
         rest, found = name.removeprefix(start), {}
         for group in self.groups:
@@ -160,7 +161,7 @@ class Family:
             values = merge_values(values, word.recipe)
             for other, part in word.with_.items():
                 values = merge_values(values, part) if other in present else values
-        return values
+        return sort_values(values, Recipe)
 
     def render(self, name: str, words: Mapping[str, Word]) -> str:
         """The recipe as a file, with a header as every shipped recipe has it."""

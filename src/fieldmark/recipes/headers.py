@@ -35,7 +35,7 @@ def render_header(
         else "Published: nothing for this combination of parts."
     )
     if cost:
-        yield from _comment(f"Published cost: {cost}.")
+        yield from _comment(f"Cost in the study: {cost}.")
     yield from _comment("Cost and score: not measured here.")
     for note in notes:
         yield from _comment(note)

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from fieldmark.errors import RecipeError, hint, nearest
 from fieldmark.recipes.family_files import find_text, read_families, suggest_name
 from fieldmark.recipes.schema import Recipe, Section
-from fieldmark.recipes.values import merge_values, parse_yaml, render_value
+from fieldmark.recipes.values import merge_values, parse_yaml, render_value, section_of
 
 LIBRARY = files("fieldmark.recipes") / "library"
 DEFAULT_RECIPE = "quick"
@@ -122,7 +122,7 @@ def _spell_out(section: type[BaseModel], values: Mapping[str, Any]) -> dict[str,
     """Write sections that are given as one word in full, so that they merge key by key."""
     spelled = dict(values)
     for key, value in values.items():
-        inner = _section_of(section, key) if key in section.model_fields else None
+        inner = section_of(section, key)
         if inner is None or value is None:
             continue
         if isinstance(value, dict):
@@ -186,15 +186,8 @@ def _real_keys(place: Sequence[str | int]) -> list[str | int]:
         if keys and section is None and not isinstance(part, int):
             break
         keys.append(part)
-        section = _section_of(section, str(part)) if known and section is not None else None
+        section = section_of(section, str(part)) if known and section is not None else None
     return keys
-
-
-def _section_of(section: type[BaseModel], key: str) -> type[BaseModel] | None:
-    annotation = section.model_fields[key].annotation
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return None
 
 
 def _key_hint(keys: Sequence[str | int]) -> str:
@@ -214,7 +207,7 @@ def _key_hint(keys: Sequence[str | int]) -> str:
 def _walk_keys(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
     for key in section.model_fields:
         yield f"{prefix}{key}", key
-        inner = _section_of(section, key)
+        inner = section_of(section, key)
         if inner is not None:
             yield from _walk_keys(inner, f"{prefix}{key}.")
 
@@ -223,7 +216,7 @@ def _render_section(section: BaseModel, depth: int) -> Iterator[str]:
     indent = "  " * depth
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
-        if isinstance(value, BaseModel) and _section_of(type(section), key):
+        if isinstance(value, BaseModel) and section_of(type(section), key):
             yield f"{indent}{key}:  # {field.description}"
             yield from _render_section(value, depth + 1)
         else:

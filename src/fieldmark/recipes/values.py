@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 Values = dict[str, Any]
 
@@ -24,6 +25,26 @@ def merge_values(below: Mapping[str, Any], above: Mapping[str, Any]) -> Values:
         both = isinstance(inner, Mapping) and isinstance(value, Mapping)
         merged[key] = merge_values(inner, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def sort_values(values: Mapping[str, Any], section: type[BaseModel]) -> Values:
+    """Bring keys into the order of the schema; unknown ones go last."""
+    places = {key: place for place, key in enumerate(section.model_fields)}
+    found = {}
+    for key in sorted(values, key=lambda key: places.get(key, len(places))):
+        value, inner = values[key], section_of(section, key)
+        nested = inner is not None and isinstance(value, Mapping)
+        found[key] = sort_values(value, inner) if nested else value  # type: ignore[arg-type]
+    return found
+
+
+def section_of(section: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the section that stands under this key; None for a plain or an unknown one."""
+    field = section.model_fields.get(key)
+    annotation = None if field is None else field.annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return None
 
 
 def render_values(values: Mapping[str, Any], depth: int = 0) -> Iterator[str]:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fieldmark.data.tags import TagVocabulary
-from fieldmark.errors import RunError
+from fieldmark.errors import RunError, WeightsError
 from fieldmark.models.classifier import Classifier, build_classifier
 from fieldmark.models.probabilities import num_outputs
 from fieldmark.models.timm_format import from_timm_state, timm_config, to_timm_state
@@ -126,12 +126,37 @@ def load_best(folder: Path) -> tuple[Classifier, Identity]:
     return classifier.eval(), identity
 
 
+def check_start(weights: str | Path, vocabulary: TagVocabulary) -> None:
+    """Refuse to start from the weights of a run whose tags have other ids than `vocabulary`.
+
+    Files without a vocabulary beside them pass. Raises `WeightsError`.
+    """
+    path = Path(weights).expanduser().with_name(TAGS_NAME)
+    if not path.is_file():
+        return
+    try:
+        other = TagVocabulary.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: is not a tag vocabulary of fieldmark: {error!r}") from error
+    if other.digest != vocabulary.digest:
+        raise WeightsError(
+            f"model.weights: {weights} was trained with another tag vocabulary ({other.size:,} "
+            f"entries, here {vocabulary.size:,}), so its embedded tags mean others here. Use that "
+            f"vocabulary: model.tags.tokenizer={other.tokenizer} model.tags.vocabulary={path}"
+        )
+
+
 def _load_vocabulary(folder: Path, config: Mapping[str, Any]) -> TagVocabulary | None:
     """The vocabulary of the run's tags, None where it takes none."""
     if config["model"].get("tags", {}).get("tokenizer", "off") == "off":
         return None
-    text = (folder / TAGS_NAME).read_text(encoding="utf-8")
-    return TagVocabulary.from_json(json.loads(text))
+    path = folder / TAGS_NAME
+    if not path.is_file():
+        raise RunError(
+            f"{path}: the vocabulary of its tags is gone, and without it the weights cannot be "
+            "used. Restore the folder, or train a new run"
+        )
+    return TagVocabulary.from_json(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _check_vocabulary(

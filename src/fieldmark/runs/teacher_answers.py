@@ -19,8 +19,6 @@ from fieldmark.runs.files import find_folder, save_folder, save_json
 LOGITS_NAME = "logits.npy"
 ORIGIN_NAME = "origin.json"
 
-Block = tuple[NDArray[np.int64], NDArray[np.float32]]
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -37,22 +35,24 @@ class Origin:
 
 
 def save_teacher_answers(
-    folder: Path, origin: Origin, *, num_images: int, blocks: Iterable[Block]
+    folder: Path, origin: Origin, *, num_images: int, blocks: Iterable[NDArray[np.float32]]
 ) -> None:
-    """Write logits (num_images, K) float32 from blocks of (rows (B,), logits (B, K)).
+    """Write logits (num_images, K) from blocks (B, K) that follow each other in row order.
 
-    The folder appears when every block is written. Rows that no block has are not a number.
+    The folder appears when every block is written.
     """
+    shape = (num_images, len(origin.class_names))
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
 
     def fill(part: Path) -> None:
-        shape = (num_images, len(origin.class_names))
-        logits = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-            part / LOGITS_NAME, mode="w+", dtype=np.float32, shape=shape
-        )
-        logits[:] = np.nan
-        for rows, values in blocks:
-            logits[rows] = values
-        logits.flush()
+        # Not through mapped memory, where a full disk is no error but the end of the process.
+        with (part / LOGITS_NAME).open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            num_written = 0
+            for block in blocks:
+                file.write(block.astype("<f4").tobytes())
+                num_written += len(block)
+        assert num_written == num_images
         save_json(part / ORIGIN_NAME, _as_json(origin))
 
     save_folder(folder, fill)
@@ -70,9 +70,9 @@ def load_teacher_answers(
         return None
     again = "Restore the folder, or remove it to ask the teacher anew"
     try:
-        stored = json.loads((found / ORIGIN_NAME).read_text(encoding="utf-8"))
+        stored = dict(json.loads((found / ORIGIN_NAME).read_text(encoding="utf-8")))
         logits = np.load(found / LOGITS_NAME, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError) as error:
         raise RunChangedError(f"{found}: cannot be read: {error}. {again}") from error
     wanted = _as_json(origin)
     different = [key for key in wanted if stored.get(key) != wanted[key]]

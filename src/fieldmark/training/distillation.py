@@ -109,8 +109,8 @@ def ask_all(
     given: TransformRecord | None,
     device: str,
     precision: str,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield (rows (B,), logits (B, K)) of every image that `loader` gives.
+) -> Iterator[NDArray[np.float32]]:
+    """Yield logits (B, K) of the images that `loader` gives, in its order.
 
     given: what the loader's images were made by, where that is not the teacher's own transform.
     Raises `UnreadableImageError` for an image that could be read when the data was prepared.
@@ -128,4 +128,4 @@ def ask_all(
             images = renormalize(images, given, teacher.transform)
         with torch.no_grad(), autocast(device, precision):
             logits = teacher.classify(images, tags)
-        yield batch.positions.numpy(), logits.cpu().numpy()
+        yield logits.cpu().numpy()

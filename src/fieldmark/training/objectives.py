@@ -91,18 +91,19 @@ class ComposedObjective:
 
     def __call__(self, model: nn.Module, batch: Batch, shares: Tensor, moment: Moment, /) -> Tensor:
         """Shares (B, K) or (B, 2 K) -> scalar."""
-        shown = wanted = batch.tags
+        masked = None
         if self.masking is not None and batch.tags is not None:
             masked = self.masking.mask(batch.tags, moment)
-            shown, wanted = masked.shown, masked.wanted
+        shown = batch.tags if masked is None else masked.shown
         inputs = (batch.images,) if shown is None else (batch.images, shown)
         outputs: Outputs = model(*inputs, full=True)
         total = self._classify(outputs, batch, shares)
         if self.exclusion is not None:
             assert outputs.features.layers is not None
             total = total + self.exclusion(outputs.features.layers.float())
-        if self.masking is not None and wanted is not None and outputs.tag_logits is not None:
-            total = total + tag_loss(outputs.tag_logits.float(), wanted)
+        if masked is not None:
+            assert outputs.tag_logits is not None
+            total = total + tag_loss(outputs.tag_logits.float(), masked.wanted)
         return total
 
     def _classify(self, outputs: Outputs, batch: Batch, shares: Tensor) -> Tensor:

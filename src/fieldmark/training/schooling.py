@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fieldmark.data.loaders import Loader, build_loader
 from fieldmark.data.table import Table
 from fieldmark.errors import RecipeError
@@ -13,7 +16,6 @@ from fieldmark.recipes import Recipe
 from fieldmark.recipes.schema import Augment
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.teacher_answers import (
-    Block,
     Origin,
     load_teacher_answers,
     save_teacher_answers,
@@ -88,7 +90,9 @@ class Schooling:
             assert found is not None
         return StoredAnswers(found)
 
-    def _ask(self, teacher: Teacher, train: Table, student: TransformRecord) -> Iterator[Block]:
+    def _ask(
+        self, teacher: Teacher, train: Table, student: TransformRecord
+    ) -> Iterator[NDArray[np.float32]]:
         is_plain = self.recipe.loss.distill.view == "plain"
         loader = self._build_loader(teacher, train, teacher.transform if is_plain else student)
         blocks = ask_all(
@@ -99,9 +103,9 @@ class Schooling:
             precision=self.placement.precision,
         )
         done = 0
-        for rows, logits in blocks:
-            yield rows, logits
-            done += len(rows)
+        for logits in blocks:
+            yield logits
+            done += len(logits)
             self.listener(TeacherAsked(done, len(train)))
 
     def _build_loader(self, teacher: Teacher, train: Table, record: TransformRecord) -> Loader:

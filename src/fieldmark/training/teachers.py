@@ -40,7 +40,7 @@ class Teacher:
     def classify(self, images: Tensor, tags: Tensor | None = None) -> Tensor:
         """Images (B, 3, H, W), tags (B, T) -> logits (B, K) float32 in the student's order."""
         inputs = (images,) if tags is None else (images, tags)
-        logits = self.classifier(*inputs).float()
+        logits: Tensor = self.classifier(*inputs).float()
         return logits if self.columns is None else logits[:, self.columns.to(logits.device)]
 
 
@@ -120,8 +120,11 @@ def _load_published(name: str, num_classes: int) -> Teacher:
             "Choose a name whose weights were made for these classes, or the folder of a run"
         )
     backbone = classifier.backbone
-    resize = "squash" if config.crop_mode == "squash" else "shorter"
-    data = Data(image_size=image_size, resize=resize, crop=config.crop_pct)
+    data = Data(
+        image_size=image_size,
+        resize="squash" if config.crop_mode == "squash" else "shorter",
+        crop=config.crop_pct,
+    )
     record = build_transform_record(
         data,
         model_statistics=backbone.statistics,

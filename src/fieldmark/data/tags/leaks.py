@@ -55,7 +55,7 @@ def find_tag_leaks(table: Table) -> tuple[TagLeak, ...]:
     labels_by_tag = _count_labels(rows)
     num_images = Counter(tag for row in rows for tag in set(row.tags or ()))
     leaks = [
-        TagLeak(tag, name, "names", num_images[tag], labels_by_tag[tag][name])
+        TagLeak(tag, name, "names", num_images[tag], labels_by_tag[tag].get(name, 0))
         for tag, name in _find_names(num_images, table.class_names)
     ]
     named = {leak.tag for leak in leaks}
@@ -90,12 +90,12 @@ def describe_tag_leaks(table: Table) -> str | None:
     )
 
 
-def _count_labels(rows: Sequence[Row]) -> Mapping[str, Counter[str]]:
+def _count_labels(rows: Sequence[Row]) -> Mapping[str, Mapping[str, int]]:
     """Tag -> how many of its images carry each label."""
-    labels_by_tag: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        for tag in set(row.tags or ()):
-            labels_by_tag[tag].update(row.labels)
+    pairs = Counter((tag, label) for r in rows for tag in set(r.tags or ()) for label in r.labels)
+    labels_by_tag: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for (tag, label), count in pairs.items():
+        labels_by_tag[tag][label] = count
     return labels_by_tag
 
 
@@ -141,15 +141,17 @@ class _Deciding:
 
     def find_class(self, labels: Mapping[str, int], num_images: int) -> str | None:
         """The class that a tag with these labels decides, or None."""
-        if num_images < MIN_IMAGES or self._chance(num_images) * self.num_tags > MAX_CHANCE:
+        if num_images < MIN_IMAGES:
             return None
-        # Of several labels that all its images carry, the rarest is the one it tells most of.
         decided = [
             label
             for label, count in labels.items()
             if count == num_images and count >= MIN_SHARE * self.class_counts[label]
         ]
-        return min(decided, key=lambda label: self.class_counts[label], default=None)
+        if not decided or self._chance(num_images) * self.num_tags > MAX_CHANCE:
+            return None
+        # Of several labels that all its images carry, the rarest is the one it tells most of.
+        return min(decided, key=lambda label: self.class_counts[label])
 
     def _chance(self, num_images: int) -> float:
         """Probability that so many images drawn at random are all of one class."""

@@ -106,15 +106,15 @@ def _continuing_letters(texts: Iterable[str]) -> list[str]:
     """Every letter that stands in a word behind its first one, sorted."""
     normalizer, divider = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     letters: set[str] = set()
-    for text in texts:
-        for word, _ in divider.pre_tokenize_str(normalizer.normalize_str(text)):
+    for part in {part for text in texts for part in text.split()}:
+        for word, _ in divider.pre_tokenize_str(normalizer.normalize_str(part)):
             letters.update(word[1:])
     return sorted(letters)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Train without threads: after those, the library warns of every process that is forked."""
+    """Train without threads: loaders fork, and threads do not survive that."""
     before = os.environ.get(_THREADS)
     os.environ[_THREADS] = "false"
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from timm.layers import PatchEmbed, nchw_to
+import torch
+from timm.layers.format import nchw_to
+from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from fieldmark.errors import ImageSizeError, ModelError
@@ -32,7 +34,7 @@ def build_patch_embedding(
     if plain is None:
         plain = PatchEmbed(image_size, patch_size, in_channels, width)
         nn.init.xavier_uniform_(plain.proj.weight.view(width, -1))
-        nn.init.zeros_(plain.proj.bias)
+        nn.init.constant_(plain.proj.bias, 0.0)  # type: ignore[arg-type]
     if patches.kind == "plain":
         return plain
     if patches.form == "auto":
@@ -85,7 +87,8 @@ class ViewPatchEmbed(nn.Module):
             tokens = plain + tokens
         if self.flatten:
             return tokens
-        maps = tokens.transpose(1, 2).unflatten(2, self.dynamic_feat_size(images.shape[-2:]))
+        grid = self.dynamic_feat_size((images.shape[2], images.shape[3]))
+        maps = torch.unflatten(tokens.transpose(1, 2), 2, grid)
         return nchw_to(maps, self.output_fmt)  # type: ignore[no-any-return]
 
     def feat_ratio(self, as_scalar: bool = True) -> int | tuple[int, int]:

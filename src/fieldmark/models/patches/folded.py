@@ -18,6 +18,7 @@ of raw pixels divided by a small deviation would be noise.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -27,12 +28,9 @@ from torch.nn import functional
 CELLS = 4
 """Cells along the side of a window of 2P."""
 
-COUNTS = (1, 1, 1, 1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 1, 1, 1)
-"""How many views read each of the 16 cells: one shift each, the original the middle four."""
-
-SHIFTED_CELLS = sum(COUNTS)
+SHIFTED_CELLS = CELLS * CELLS + 4
 ROTATED_CELLS = 2 * 4
-"""Cells that both rotated views of a patch are as large as."""
+"""Cells that the five and the two rotated views of a patch are as large as."""
 
 
 class Folded(NamedTuple):
@@ -67,7 +65,7 @@ def project_folded(
 ) -> Tensor:
     """Images (B, C, H, W), P even, and their rotations (B, C, 2, H, W) -> tokens (B, N, D)."""
     # Deviations need float32; what is left after them does not.
-    with torch.autocast(images.device.type, enabled=False):
+    with full_precision(images.device.type):
         measured = _measure(images, rotated, patch_size, eps)
     dtype, half = folded.window.dtype, patch_size // 2
     left, apart = measured.left.to(dtype), measured.apart.to(dtype)
@@ -84,33 +82,37 @@ def _measure(images: Tensor, rotated: Tensor | None, patch_size: int, eps: float
     """Take means off images (B, C, H, W) and rotations (B, C, 2, H, W)."""
     exact = torch.promote_types(images.dtype, torch.float32)
     half = patch_size // 2
-    num_values = half * half * images.shape[1]  # of a cell
-    left, means, squares = _split_cells(images.to(exact), half)
-    means = _gather_windows(means)  # (B, 16, h, w)
-    squares = _gather_windows(squares)
-    counts = torch.tensor(COUNTS, dtype=exact, device=images.device)[:, None, None]
-    total, num_cells = (counts * means).sum(dim=1), SHIFTED_CELLS
+    left, cells = _split_cells(images.to(exact), half)
+    means, remainders, squares = _gather_windows(cells).unbind(1)  # (B, 16, h, w) each
+    total, num_cells = _sum_views(means), SHIFTED_CELLS
     if rotated is not None:
         rotated = rotated.to(exact).flatten(1, 2)  # (B, C * 2, H, W)
-        rotated_means = functional.avg_pool2d(rotated, patch_size).mean(dim=1)
-        total, num_cells = total + ROTATED_CELLS * rotated_means, num_cells + ROTATED_CELLS
+        total = total + ROTATED_CELLS * _average(rotated, patch_size)
+        num_cells += ROTATED_CELLS
     mean = total / num_cells  # (B, h, w)
     apart = means - mean[:, None]
-    square = (counts * (squares + num_values * apart.square())).sum(dim=1)
+    square = _sum_views(squares + apart * (apart + 2 * remainders))
     if rotated is not None:
-        rotated, rotated_squares = _subtract(rotated, mean, patch_size)
-        square = square + rotated_squares
-    scale = (square / (num_values * num_cells) + eps).rsqrt()
+        rotated = _subtract(rotated, mean, patch_size)
+        square = square + ROTATED_CELLS * _average(rotated.square(), patch_size)
+    scale = (square / num_cells + eps).rsqrt()
     return Measured(left, apart, rotated, scale[:, None])
+
+
+def full_precision(device_type: str) -> torch.autocast | nullcontext[None]:
+    """Switch autocast off; torch's meta device, where only shapes are computed, knows none."""
+    if device_type == "meta":
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def fold(norm: nn.LayerNorm, proj: nn.Linear, *, patch_size: int, num_views: int) -> Folded:
     """Turn layer norm over P * P * V * C values and their projection to D into kernels."""
-    with torch.autocast(proj.weight.device.type, enabled=False):
+    with full_precision(proj.weight.device.type):
         weight = proj.weight * norm.weight
         # Rows that sum to zero let no error of the patch's mean through.
         weight = weight - weight.mean(dim=1, keepdim=True)
-        views = weight.unflatten(1, (patch_size, patch_size, num_views, -1))
+        views = torch.unflatten(weight, 1, (patch_size, patch_size, num_views, -1))
         views = views.permute(3, 0, 4, 1, 2)  # (V, D, C, P, P)
         # A shift to the left and up reads the pixels to the right of and below the patch.
         above = torch.cat((views[4], views[2]), dim=-1)
@@ -118,33 +120,45 @@ def fold(norm: nn.LayerNorm, proj: nn.Linear, *, patch_size: int, num_views: int
         half = patch_size // 2
         centre = functional.pad(views[0], (half, half, half, half))
         window = torch.cat((above, below), dim=-2) + centre
-        cells = window.unflatten(3, (CELLS, half)).unflatten(2, (CELLS, half)).sum(dim=(1, 3, 5))
+        cells = torch.unflatten(torch.unflatten(window, 3, (CELLS, half)), 2, (CELLS, half))
+        cells = cells.sum(dim=(1, 3, 5)).flatten(1)  # (D, 16)
         rotated = views[5:].permute(1, 2, 0, 3, 4).flatten(1, 2) if num_views > 5 else None
         bias = proj.bias + proj.weight @ norm.bias
-        return Folded(window, cells.flatten(1)[..., None, None], rotated, bias)
+        return Folded(window, cells[..., None, None], rotated, bias)
 
 
-def _split_cells(images: Tensor, half: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (B, C, H, W) -> what is left (B, C, H, W), means and squares (B, h', w') of cells.
+def _split_cells(images: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """Images (B, C, H, W) -> what is left (B, C, H, W), figures of the cells (B, 3, 2h, 2w).
 
-    squares: sums of squared deviations from the mean, over the cell's pixels and channels.
+    The figures are averages over a cell's pixels and channels: of the images, of what is left and
+    of its square. What is left averages to the rounding error of the mean, and where the image is
+    nearly flat that is a good part of its deviation.
     """
-    means = functional.avg_pool2d(images, half).mean(dim=1)  # (B, h', w')
-    left, squares = _subtract(images, means, half)
-    return left, means, squares
+    means = _average(images, half)
+    left = _subtract(images, means, half)
+    return left, torch.stack((means, _average(left, half), _average(left.square(), half)), dim=1)
 
 
-def _subtract(images: Tensor, means: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Take means (B, h, w) off the squares of `side` px; return also the sums of squares."""
-    blocks = images.unflatten(3, (-1, side)).unflatten(2, (-1, side))
-    left = (blocks - means[:, None, :, None, :, None]).flatten(4, 5).flatten(2, 3)
-    # Pooling is several times quicker on a CPU than a sum over strided dimensions.
-    sums = functional.avg_pool2d(left.square(), side, divisor_override=1).sum(dim=1)
-    return left, sums
+def _average(images: Tensor, side: int) -> Tensor:
+    """(B, C, H, W) -> (B, h, w): averages over squares of `side` px and channels."""
+    # Several times quicker on a CPU than a mean over dimensions that are not neighbours.
+    return functional.avg_pool2d(images, side).mean(dim=1)
+
+
+def _subtract(images: Tensor, means: Tensor, side: int) -> Tensor:
+    """Take means (B, h, w) off the squares of `side` px of images (B, C, H, W)."""
+    blocks = torch.unflatten(torch.unflatten(images, 3, (-1, side)), 2, (-1, side))
+    left = blocks - means[:, None, :, None, :, None]
+    return left.flatten(4, 5).flatten(2, 3)
 
 
 def _gather_windows(cells: Tensor) -> Tensor:
-    """Cells (B, 2h, 2w) -> (B, 16, h, w): the 4 x 4 around each patch, zeros outside."""
-    height, width = cells.shape[1] // 2, cells.shape[2] // 2
-    columns = functional.unfold(cells[:, None], kernel_size=CELLS, padding=1, stride=2)
-    return columns.unflatten(2, (height, width))
+    """Cells (B, M, 2h, 2w) -> (B, M, 16, h, w): the 4 x 4 around each patch, zeros outside."""
+    grid = (cells.shape[2] // 2, cells.shape[3] // 2)
+    columns = functional.unfold(cells, kernel_size=CELLS, padding=1, stride=2)
+    return torch.unflatten(torch.unflatten(columns, 2, grid), 1, (-1, CELLS * CELLS))
+
+
+def _sum_views(windows: Tensor) -> Tensor:
+    """(B, 16, h, w) -> (B, h, w): each cell for its shift, the middle four for the original too."""
+    return windows.sum(dim=1) + windows[:, 5:7].sum(dim=1) + windows[:, 9:11].sum(dim=1)

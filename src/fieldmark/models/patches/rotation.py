@@ -49,7 +49,7 @@ class Rotations(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> (B, C, 2, H, W): anticlockwise, clockwise."""
-        angles = self._choose_angles(len(images))
+        angles = self._choose_angles(images.shape[0])
         if angles is None and self._has_index_for(images):
             return read_index(images, self.middle_index)
         angles = middle_angles() if angles is None else angles
@@ -94,7 +94,7 @@ def rotate(images: Tensor, angles: Tensor, interpolation: Interpolation, fill: F
         return read_index(images, find_source_index(angles, height, width, fill))
     columns, rows = find_sources(angles, height, width)
     grid = torch.stack(((2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1), dim=-1)
-    grid = grid.flatten(1, 2).expand(len(images), -1, -1, -1)  # (B, R * H, W, 2)
+    grid = grid.flatten(1, 2).expand(images.shape[0], -1, -1, -1)  # (B, R * H, W, 2)
     turned = functional.grid_sample(
         images.to(torch.promote_types(images.dtype, torch.float32)),
         grid.to(torch.promote_types(images.dtype, torch.float32)),
@@ -102,7 +102,7 @@ def rotate(images: Tensor, angles: Tensor, interpolation: Interpolation, fill: F
         padding_mode=_PADDING_MODES[fill],
         align_corners=False,
     )
-    return turned.to(images.dtype).unflatten(2, (-1, height))
+    return torch.unflatten(turned.to(images.dtype), 2, (-1, height))
 
 
 def find_sources(angles: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -137,7 +137,7 @@ def read_index(images: Tensor, index: Tensor) -> Tensor:
     num_images, num_channels = images.shape[:2]
     pixels = functional.pad(images.flatten(2), (0, 1))  # (B, C, H * W + 1)
     places = index.flatten(1)[:, None].expand(num_images, num_channels, -1)
-    return pixels.gather(2, places).unflatten(2, index.shape[1:])
+    return torch.unflatten(pixels.gather(2, places), 2, index.shape[1:])
 
 
 def _reflect(positions: Tensor, size: int) -> Tensor:

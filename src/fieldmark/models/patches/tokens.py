@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from fieldmark.errors import ModelError
@@ -13,6 +14,9 @@ from fieldmark.models.patches.views import count_views, flatten_patches, stack_v
 from fieldmark.recipes.schema import Patches
 
 NORM_EPS = 1e-6
+SMALLEST_FOLDED_PX = 6
+FOLDED_TOKENS_PER_WIDTH = 3
+"""Where folding breaks even; both measured on a CPU."""
 
 
 class ViewTokens(nn.Module):
@@ -22,9 +26,12 @@ class ViewTokens(nn.Module):
     `flatten_patches`. V is 5 for "shifted" and 7 for "rotated": 540 and 756 values for patches of
     6 px in colour.
 
-    is_folded: compute as in `folded`, which makes no views, or by the definition. Equal but for
-    rounding; starts as `is_folding_quicker` says.
+    formulation: "folded" computes as in `folded.py`, which makes no views and takes even patches
+        only; "stacked" is the definition. Equal but for rounding. "quicker" chooses for each batch,
+        see `is_folding_quicker`.
     """
+
+    formulation: Literal["quicker", "folded", "stacked"] = "quicker"
 
     def __init__(
         self,
@@ -58,12 +65,11 @@ class ViewTokens(nn.Module):
                 interpolation=patches.interpolation,
                 fill=patches.fill,
             )
-        self.is_folded = is_folding_quicker(patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> tokens (B, N, D)."""
         rotated = None if self.rotations is None else self.rotations(images)
-        if not self.is_folded:
+        if not self._folds(images):
             views = stack_views(images, rotated, self.patch_size)  # (B, V * C, H, W)
             return cast(Tensor, self.proj(self.norm(flatten_patches(views, self.patch_size))))
         folded = fold(self.norm, self.proj, patch_size=self.patch_size, num_views=self.num_views)
@@ -71,7 +77,22 @@ class ViewTokens(nn.Module):
             images, rotated, folded, patch_size=self.patch_size, eps=self.norm.eps
         )
 
+    def _folds(self, images: Tensor) -> bool:
+        if self.formulation != "quicker":
+            return self.formulation == "folded"
+        if torch.compiler.is_compiling():
+            # One graph for every batch size; what depends on weights alone is folded beforehand.
+            return self.patch_size % 2 == 0 and self.patch_size >= SMALLEST_FOLDED_PX
+        num_tokens = images.shape[0] * images.shape[2] * images.shape[3] // self.patch_size**2
+        return is_folding_quicker(self.patch_size, num_tokens, self.proj.out_features)
 
-def is_folding_quicker(patch_size: int) -> bool:
-    """Whether `folded` is the way to compute patches of that size: even ones."""
-    return patch_size % 2 == 0
+
+def is_folding_quicker(patch_size: int, num_tokens: int, width: int) -> bool:
+    """Whether `folded.py` is the quicker way for a batch of that many tokens of that width.
+
+    Folding weights into kernels costs the same for one token and for thousands, in proportion to
+    the width, and small kernels gain nothing over a product (benchmarks/patches.py). Odd patches
+    cannot be folded: half of one is no whole number of pixels.
+    """
+    is_large_even = patch_size % 2 == 0 and patch_size >= SMALLEST_FOLDED_PX
+    return is_large_even and num_tokens >= FOLDED_TOKENS_PER_WIDTH * width

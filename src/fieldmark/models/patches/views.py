@@ -65,5 +65,5 @@ def flatten_patches(views: Tensor, patch_size: int) -> Tensor:
 
     A token's values are in the order of Keras: row in the patch, column, view, channel.
     """
-    blocks = views.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))
+    blocks = torch.unflatten(torch.unflatten(views, 3, (-1, patch_size)), 2, (-1, patch_size))
     return blocks.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
