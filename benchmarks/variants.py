@@ -48,8 +48,8 @@ STUDIES = {
     "patches": Study(
         data=SHARED / "data" / "cifar10",
         recipe="vit-small-cifar10",
-        epochs=12,
-        common=("optim.batch_size=64",),
+        epochs=10,
+        common=("data.image_size=36", "optim.batch_size=64"),
         variants={
             "plain": ("model.patches=plain",),
             "shifted": ("model.patches=shifted",),

@@ -108,19 +108,20 @@ def _find_seen(kind: Kind, patch: tuple[int, int]) -> NDArray[np.bool_]:
         return seen
     torch.manual_seed(0)
     tokens = ViewTokens(Patches(kind=kind), image_size=SIDE, patch_size=PATCH, width=8)
-    tokens.is_folded = False
+    tokens.formulation = "stacked"
     tokens.eval()
     image = to_tensor(read_leaf())[None].requires_grad_()
     tokens(image)[0, row * (SIDE // PATCH) + column].sum().backward()
     assert image.grad is not None
-    return (image.grad[0].abs().sum(dim=0) > 0).numpy()
+    is_seen: NDArray[np.bool_] = (image.grad[0].abs().sum(dim=0) > 0).numpy()
+    return is_seen
 
 
 def _fade(pixels: Pixels, seen: NDArray[np.bool_]) -> Pixels:
     """Pixels at twice their size, those that are not seen nearly grey."""
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
     faded = np.where(seen[..., None], pixels, 0.35 * grey + 0.65 * 120)
-    return np.kron(faded.astype(np.uint8), np.ones((2, 2, 1), dtype=np.uint8))
+    return faded.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
 
 
 def _mark(figure: Figure, left: float, top: float, patch: tuple[int, int]) -> None:

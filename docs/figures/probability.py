@@ -85,11 +85,14 @@ def draw_cross_entropy() -> Figure:
     figure.text(left + 4, 20, "loss, nats", size=12, kind="muted")
     middle = (left + right) / 2
     figure.text(middle, 238, "probability of the true class", size=12, anchor="middle")
-    marks = ((0.1, "one of ten classes by chance"), (0.766526, "the lecture's figure 5"))
-    for share, words in marks:
+    marks = (
+        (0.1, "one of ten classes by chance", -9),
+        (0.766526, "the lecture's figure 5", -31),  # clear of the curve and of the rule at 1
+    )
+    for share, words, above in marks:
         loss = -float(np.log(share))
         x, y = at(share, loss)
         figure.dot(x, y, 5, "head")
         start = min(x + 10, 436)
-        figure.text(start, y - 18, f"{words}: p = {share:.3f}, loss {loss:.3f}", size=12.5)
+        figure.text(start, y + above, f"{words}: p = {share:.3f}, loss {loss:.3f}", size=12.5)
     return figure

@@ -258,11 +258,16 @@ def _resolve_files(recipe: Recipe) -> Recipe:
     found: dict[str, object] = {}
     if recipe.model.weights is not None:
         found["weights"] = _absolute(recipe.model.weights)
-    vocabulary = recipe.model.tags.vocabulary
-    if vocabulary is not None and Path(vocabulary).is_file():  # else a name on the hub
-        named = {"vocabulary": _absolute(vocabulary)}
-        found["tags"] = recipe.model.tags.model_copy(update=named)
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
+    tags, distill = recipe.model.tags, recipe.loss.distill
+    named = {key: getattr(tags, key) for key in ("vocabulary", "exclude")}
+    files = {key: _absolute(name) for key, name in named.items() if name and Path(name).exists()}
+    found["tags"] = tags.model_copy(update=files)
+    loss = recipe.loss
+    if distill.teacher is not None and Path(distill.teacher).is_dir():  # else a name of timm
+        teacher = {"teacher": _absolute(distill.teacher)}
+        loss = loss.model_copy(update={"distill": distill.model_copy(update=teacher)})
+    model = recipe.model.model_copy(update=found)
+    return recipe.model_copy(update={"model": model, "loss": loss})
 
 
 def _absolute(source: str | Path) -> str:

@@ -20,6 +20,7 @@ from fieldmark.training.events import (
     RunOpened,
     Saved,
     StepDone,
+    TeacherAsked,
 )
 
 
@@ -77,6 +78,10 @@ class TrainingView:
     def _(self, event: ImagesScanned) -> None:
         state = f"{event.done}/{event.total} images"
         self._move("reading images", event.done, event.total, state)
+
+    @_show.register
+    def _(self, event: TeacherAsked) -> None:
+        self._move("asking teacher", event.done, event.total, f"{event.done}/{event.total} images")
 
     @_show.register
     def _(self, event: DataReady) -> None:

@@ -58,7 +58,7 @@ class ReceptiveFields:
 
     def read(self, tensor: Tensor) -> int | Literal["all"] | None:
         """Return pixels, "all" for the whole image, or None where it is not known."""
-        field = self._fields.get(tensor)
+        field = self._fields.get(tensor)  # type: ignore[no-untyped-call]
         if isinstance(field, Reach):
             return ceil(max(field.px))
         return "all" if field == "all" else None
@@ -76,7 +76,7 @@ class ReceptiveFields:
 
     def reach(self, tensor: Tensor) -> Reach:
         """Return the reach of a tensor; a parameter sees nothing and lies nowhere."""
-        field = self._fields.get(tensor)
+        field = self._fields.get(tensor)  # type: ignore[no-untyped-call]
         if isinstance(field, Reach):
             return field
         return Reach((0.0, 0.0), tuple(plain(size) for size in tensor.shape))

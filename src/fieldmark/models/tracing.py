@@ -70,11 +70,11 @@ def trace(network: nn.Module, images: Tensor, run: Callable[[], object]) -> list
     return _add_uncalled(network, calls)
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations of the module that is running, and follows receptive fields."""
 
     def __init__(self, fields: ReceptiveFields) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.fields = fields
         self.calls: list[Call] = []
         self.running: list[Call] = []

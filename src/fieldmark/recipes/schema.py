@@ -224,8 +224,8 @@ class Tags(Section):
     )
     vocabulary: str | None = Field(
         default=None,
-        description="wordpiece: a tokenizer.json, a vocab.txt or a hub name; null: learned from "
-        "the training split's tags",
+        description="wordpiece: a tokenizer.json, a vocab.txt or a hub name; both: a run's "
+        "best/tags.json; null: learned from the training split's tags",
     )
     vocabulary_size: int = Field(
         default=30522, ge=100, le=1000000, description="most entries of a learned vocabulary"
@@ -235,6 +235,11 @@ class Tags(Section):
     )
     clean: bool = Field(
         default=False, description="clean tags as Animesion did (counts split off, symbols, rare)"
+    )
+    exclude: str | None = Field(
+        default=None,
+        description="clean: a text file of words, one a line; tags in which one stands are left "
+        "out",
     )
     shuffle: bool = Field(
         default=False, description="another order of the tags each time in training"
@@ -254,8 +259,9 @@ class Tags(Section):
     )
     propose: Literal["off", "bert", "full", "sigmoid"] = Field(
         default="off",
-        description="also learn to fill in masked tags, so that the run can propose them: how "
-        "many are masked (15%; from none to all; none, rising, all)",
+        description="also learn to fill in masked tags, so that the run can propose them; masked "
+        "are with bert 15%, with full all (tags are never read then), with sigmoid first none and "
+        "in the second half of training all",
     )
 
 
@@ -304,8 +310,8 @@ class Model(Section):
     )
     positions: Literal["timm", "corners"] = Field(
         default="timm",
-        description="how loaded position embeddings reach another grid: timm's antialiased "
-        "bicubic, or linear with corners on corners as Animesion did",
+        description="how loaded position embeddings reach another grid: as timm does (bicubic, "
+        "antialiased; bilinear for .npz), or linear with corners on corners as Animesion did",
     )
     freeze: Literal["none", "backbone"] = Field(default="none", description="what is not trained")
     drop_path: Share = Field(default=0.0, description="stochastic depth, where the network has it")
@@ -338,7 +344,9 @@ class Optim(Section):
     )
     epochs: int = Field(default=10, ge=0, le=100000, description="0 keeps the weights as loaded")
     max_updates: int = Field(
-        default=0, ge=0, description="end after so many updates, mid-epoch if need be; 0: by epochs"
+        default=0,
+        ge=0,
+        description="end after so many updates, mid-epoch if need be, in place of epochs; 0: off",
     )
     warmup: float = Field(
         default=0.0, ge=0.0, description="below 1: share of all updates; from 1: number of updates"

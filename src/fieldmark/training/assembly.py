@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,13 +20,14 @@ from fieldmark.data.tags import (
     build_tag_vocabulary,
     check_tags,
     describe_tag_leaks,
+    read_profanities,
 )
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.models.classifier import Classifier, build_classifier
 from fieldmark.models.probabilities import num_outputs
 from fieldmark.recipes import Recipe
-from fieldmark.runs.best import Identity
+from fieldmark.runs.best import Identity, check_start
 from fieldmark.runs.folder import RunFolder
 from fieldmark.seeds import derive_seed
 from fieldmark.training.devices import Placement, build_accelerator
@@ -120,8 +122,12 @@ class Assembler:
                 self.listener(Note(note))
         vocabulary = self.folder.load_tags()
         if vocabulary is None:
-            vocabulary = build_tag_vocabulary(section, [row.tags or () for row in train.rows])
+            tag_lists = [row.tags or () for row in train.rows]
+            excluded = () if section.exclude is None else read_profanities(Path(section.exclude))
+            vocabulary = build_tag_vocabulary(section, tag_lists, profanities=excluded)
             self.folder.save_tags(vocabulary)
+        if self.recipe.model.weights is not None:
+            check_start(self.recipe.model.weights, vocabulary)
         return vocabulary
 
     def _resolve_transform(self, classifier: Classifier, split: Table) -> TransformRecord:

@@ -36,9 +36,8 @@ class TagMasking:
 
     bert: each token with probability 0.15; of the hidden ones 80% become [MASK], 10% another
         token, 10% stay as they are (Devlin et al. 2019, section 3.1).
-    full: each image has a share of its own, drawn evenly between none and all. Animesion's `full`
-        hides all tags always; a network trained so has never read a tag, and tags that it is
-        given later say nothing to it.
+    full: all of them, always (Animesion's). The network learns to propose tags and never reads
+        one, so tags that it is given later say nothing to it.
     sigmoid: none in the first tenth of training, all in its last half, in between a share that
         rises along a cosine (Animesion's scheduler).
 
@@ -54,17 +53,18 @@ class TagMasking:
         generator = torch.Generator()  # of the CPU: equal draws on every device
         generator.manual_seed(derive_seed(self.seed, "tag-masking", moment.epoch, moment.batch))
         draws = torch.rand(tags.shape, generator=generator)  # (B, T)
-        share = self._shares(len(tags), moment, generator)  # (B, 1)
-        is_hidden = (draws < share).to(tags.device) & ~torch.isin(tags, self._specials(tags))
+        is_hidden = (draws < self._share(moment)).to(tags.device) & ~torch.isin(
+            tags, self._specials(tags)
+        )
         wanted = tags.masked_fill(~is_hidden, NOT_ASKED)
         put = self._replacements(tags, generator)
         return MaskedTags(torch.where(is_hidden, put, tags), wanted)
 
-    def _shares(self, count: int, moment: Moment, generator: torch.Generator) -> Tensor:
+    def _share(self, moment: Moment) -> float:
+        """Probability of each token to be hidden."""
         if self.plan == "full":
-            return torch.rand((count, 1), generator=generator)
-        share = BERT_SHARE if self.plan == "bert" else sigmoid_share(moment.share_done)
-        return torch.full((count, 1), share)
+            return 1.0
+        return BERT_SHARE if self.plan == "bert" else sigmoid_share(moment.share_done)
 
     def _replacements(self, tags: Tensor, generator: torch.Generator) -> Tensor:
         """What stands in the place of each token, should it be hidden: (B, T)."""
