@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fieldmark"
 LAYERS = {
     "errors": 0,
     "seeds": 0,
+    "hub": 0,
     "recipes": 1,
     "data": 2,
     "transforms": 2,

@@ -9,6 +9,7 @@ import torch
 from huggingface_hub import constants, errors
 from safetensors.torch import save_file
 
+from fieldmark import hub as hub_files
 from fieldmark.errors import WeightsError
 from fieldmark.models import published
 from fieldmark.models.classifier import build_classifier
@@ -26,7 +27,7 @@ def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise errors.OfflineModeIsEnabled("no network in tests")
 
     hub = tmp_path / "hub"
-    monkeypatch.setattr(published, "get_hf_file_metadata", refuse)
+    monkeypatch.setattr(hub_files, "get_hf_file_metadata", refuse)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub))
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "torch"))
     return hub
@@ -68,7 +69,7 @@ def test_offline_does_not_even_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **keys: object) -> None:
         pytest.fail("asked the hub")
 
-    monkeypatch.setattr(published, "get_hf_file_metadata", fail)
+    monkeypatch.setattr(hub_files, "get_hf_file_metadata", fail)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
         fetch_weights("resnet10t")

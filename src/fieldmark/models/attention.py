@@ -146,32 +146,26 @@ class LocalAttention(Attention):
         return _attend_locally(self, x, _refuse_causal(attn_mask, is_causal))
 
 
-class LocalAttentionRope(AttentionRope):
+class _LocalWithRope:
+    """LSA where rotary embeddings come in beside the mask."""
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        return _attend_locally(self, x, _refuse_causal(attn_mask, is_causal), rope)
+
+
+class LocalAttentionRope(_LocalWithRope, AttentionRope):
     """LSA in the networks of EVA's family that timm builds with rotary attention."""
 
-    def forward(
-        self,
-        x: Tensor,
-        rope: Tensor | None = None,
-        attn_mask: Tensor | None = None,
-        is_causal: bool = False,
-    ) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        return _attend_locally(self, x, _refuse_causal(attn_mask, is_causal), rope)
 
-
-class LocalEvaAttention(EvaAttention):
+class LocalEvaAttention(_LocalWithRope, EvaAttention):
     """LSA in EVA, EVA-02 and DINOv3."""
-
-    def forward(
-        self,
-        x: Tensor,
-        rope: Tensor | None = None,
-        attn_mask: Tensor | None = None,
-        is_causal: bool = False,
-    ) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        return _attend_locally(self, x, _refuse_causal(attn_mask, is_causal), rope)
 
 
 class LocalBeitAttention(BeitAttention):

@@ -10,18 +10,12 @@ from urllib.request import urlopen
 
 import timm
 import torch
-from huggingface_hub import (
-    constants,
-    errors,
-    get_hf_file_metadata,
-    hf_hub_download,
-    hf_hub_url,
-)
+from huggingface_hub import constants
 
 from fieldmark.errors import WeightsError
+from fieldmark.hub import REACH_SECONDS, UnreachableFileError, fetch_hub_file
 from fieldmark.models.catalog import CATALOG
 
-REACH_SECONDS = 5.0
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _TIMM_TWINS = {
     "vgg-a": "vgg11",
@@ -31,7 +25,6 @@ _TIMM_TWINS = {
     "leaf-vgg16": "vgg16",
     "se-resnet50": "seresnet50",
 }
-_NETWORK_ERRORS = (errors.HTTPError, OSError)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -64,40 +57,13 @@ def fetch_weights(name: str) -> PublishedWeights:
     if config.hf_hub_id:
         repository, _, revision = config.hf_hub_id.partition("@")
         files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
-        path = _find_cached(repository, files, revision or None)
-        if path is None:
-            path = _download_from_hub(timm_name, repository, files, revision or None)
+        try:
+            path = fetch_hub_file(repository, files, revision or None)
+        except UnreachableFileError as error:
+            raise WeightsError(_explain_absence(timm_name, repository, str(error))) from error
         return PublishedWeights(path, f"{repository} (Hugging Face hub)", label_offset)
     url, file = _name_file(config.url)
     return PublishedWeights(_download_from_url(timm_name, url, file), url, label_offset)
-
-
-def _find_cached(repository: str, files: tuple[str, ...], revision: str | None) -> Path | None:
-    for file in files:
-        try:
-            return Path(hf_hub_download(repository, file, revision=revision, local_files_only=True))
-        except errors.EntryNotFoundError:
-            continue
-    return None
-
-
-def _download_from_hub(
-    name: str, repository: str, files: tuple[str, ...], revision: str | None
-) -> Path:
-    """Ask for the file once before downloading, because the hub's client retries for a minute."""
-    if constants.HF_HUB_OFFLINE:
-        raise WeightsError(_explain_absence(name, repository, "HF_HUB_OFFLINE is set"))
-    reason = "it has no weights file"
-    for file in files:
-        url = hf_hub_url(repository, file, revision=revision)
-        try:
-            get_hf_file_metadata(url, timeout=REACH_SECONDS)
-            return Path(hf_hub_download(repository, file, revision=revision))
-        except errors.EntryNotFoundError:
-            continue
-        except _NETWORK_ERRORS as error:
-            raise WeightsError(_explain_absence(name, repository, str(error))) from error
-    raise WeightsError(_explain_absence(name, repository, reason))
 
 
 def _name_file(url: str | tuple[str, str] | None) -> tuple[str, str]:

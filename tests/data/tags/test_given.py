@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from fieldmark.data.tags import TagVocabulary, build_tag_vocabulary, given
+from fieldmark import hub
+from fieldmark.data.tags import TagVocabulary, build_tag_vocabulary
 from fieldmark.errors import DataError, RecipeError
 from fieldmark.recipes.schema import Tags
 
@@ -96,13 +97,13 @@ def test_a_hub_name_without_network_says_how_to_get_it(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
 
     def absent(*_: object, **__: object) -> str:
-        raise given.errors.LocalEntryNotFoundError("not in the cache")
+        raise hub.errors.LocalEntryNotFoundError("not in the cache")
 
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(given, "hf_hub_download", absent)
-    monkeypatch.setattr(given, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(hub, "hf_hub_download", absent)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", unreachable)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(DataError, match=r"no route to host.*hf download bert-base-uncased"):
         build("bert-base-uncased")
@@ -115,10 +116,10 @@ def test_a_hub_name_in_the_cache_needs_no_network(
     bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cached(name: str, file: str, **keys: object) -> str:
-        assert keys == {"local_files_only": True}
+        assert keys == {"local_files_only": True, "revision": None}
         if file == "tokenizer.json":
-            raise given.errors.LocalEntryNotFoundError("only vocab.txt")
+            raise hub.errors.LocalEntryNotFoundError("only vocab.txt")
         return str(bert)
 
-    monkeypatch.setattr(given, "hf_hub_download", cached)
+    monkeypatch.setattr(hub, "hf_hub_download", cached)
     assert build("bert-base-uncased").size == len(BERT)

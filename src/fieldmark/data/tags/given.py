@@ -7,23 +7,14 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from huggingface_hub import (
-    constants,
-    errors,
-    get_hf_file_metadata,
-    hf_hub_download,
-    hf_hub_url,
-)
-
 from fieldmark.data.tags.vocabulary import SPECIALS, TagVocabulary
 from fieldmark.data.tags.wordpieces import WordPieces, build_wordpieces
 from fieldmark.errors import DataError
+from fieldmark.hub import UnreachableFileError, fetch_hub_file
 
-REACH_SECONDS = 5.0
 _KEY = "model.tags.vocabulary"
 _HUB_FILES = ("tokenizer.json", "vocab.txt")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_NETWORK_ERRORS = (errors.HTTPError, OSError)  # type: ignore[attr-defined]
 # What BERT and its relatives call the five; RoBERTa and others write <s>.
 _NAMES = {
     "pad": ("[PAD]", "<pad>"),
@@ -93,30 +84,12 @@ def _fetch(name: str) -> Path:
             f"{_KEY}: there is no file {name}. Name a tokenizer.json, a vocab.txt or a run's "
             "best/tags.json, or a tokenizer of the hub such as bert-base-uncased"
         )
-    for file in _HUB_FILES:
-        try:
-            return Path(hf_hub_download(name, file, local_files_only=True))
-        except errors.EntryNotFoundError:
-            continue
-    if constants.HF_HUB_OFFLINE:
-        raise DataError(_explain_absence(name, "HF_HUB_OFFLINE is set"))
-    for file in _HUB_FILES:
-        try:
-            # Asked once before, because the hub's client retries for a minute.
-            get_hf_file_metadata(hf_hub_url(name, file), timeout=REACH_SECONDS)
-            return Path(hf_hub_download(name, file))
-        except errors.EntryNotFoundError:
-            continue
-        except _NETWORK_ERRORS as error:
-            raise DataError(_explain_absence(name, str(error))) from error
-    raise DataError(_explain_absence(name, f"it has neither {' nor '.join(_HUB_FILES)}"))
-
-
-def _explain_absence(name: str, reason: str) -> str:
-    first_line = reason.strip().split("\n")[0]
-    return (
-        f"{_KEY}: there is no file of this name here, and the hub's tokenizer '{name}' is not on "
-        f"this machine and cannot be fetched ({first_line}). With a network, this fetches it: "
-        f"hf download {name} tokenizer.json. Or leave {_KEY} out: it is then learned from the "
-        "training tags"
-    )
+    try:
+        return fetch_hub_file(name, _HUB_FILES)
+    except UnreachableFileError as error:
+        raise DataError(
+            f"{_KEY}: there is no file of this name here, and the hub's tokenizer '{name}' is not "
+            f"on this machine and cannot be fetched ({error}). With a network, this fetches it: "
+            f"hf download {name} tokenizer.json. Or leave {_KEY} out: it is then learned from the "
+            "training tags"
+        ) from error
