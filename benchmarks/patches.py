@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fieldmark.models.patches import build_patch_embedding, replace_patch_embedding
+from fieldmark.models.vit.patches import build_patch_embedding, replace_patch_embedding
 from fieldmark.recipes.schema import Patches
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "data" / "leaves" / "images"

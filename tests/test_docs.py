@@ -14,7 +14,7 @@ import torch
 from fieldmark.cli.app import COMMANDS, main
 from fieldmark.models.catalog import find_model
 from fieldmark.models.classifier import build_classifier
-from fieldmark.models.summary import summarize
+from fieldmark.models.summary.table import summarize
 from fieldmark.recipes import list_recipes, read_recipe
 from fieldmark.recipes.schema import Model
 

@@ -9,8 +9,8 @@ from canvas import Figure
 from patches import PANEL, PATCH, SIDE, read_leaf, to_tensor
 from torch import Tensor, nn
 
-from fieldmark.models.attention import attend
-from fieldmark.models.patches.views import flatten_patches
+from fieldmark.models.vit.attention import attend
+from fieldmark.models.vit.patches.views import flatten_patches
 
 GRID = SIDE // PATCH
 ASKED = (3, 5)

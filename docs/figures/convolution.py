@@ -9,9 +9,9 @@ import torch
 from canvas import Figure
 from torch import nn
 
-from fieldmark.models.norms import KINDS, replace_norms
-from fieldmark.models.se_resnet import REDUCTION
-from fieldmark.models.summary import summarize
+from fieldmark.models.classic.norms import KINDS, replace_norms
+from fieldmark.models.classic.se_resnet import REDUCTION
+from fieldmark.models.summary.table import summarize
 
 NETWORKS = (("alexnet", "AlexNet"), ("vgg-d", "VGG-D"), ("resnet18", "ResNet-18"))
 MOVING = ("Conv2d", "MaxPool2d")

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from fieldmark.data.samples import draw_sample
-from fieldmark.models.patches import render_views, token_reach_px
-from fieldmark.models.patches.tokens import ViewTokens
-from fieldmark.models.patches.views import Kind
+from fieldmark.models.vit.patches import render_views, token_reach_px
+from fieldmark.models.vit.patches.tokens import ViewTokens
+from fieldmark.models.vit.patches.views import Kind
 from fieldmark.recipes.schema import Patches
 
 SIDE, PATCH = 128, 16

@@ -6,8 +6,8 @@ from typing import Literal
 
 from canvas import Figure
 
-from fieldmark.models.patches.views import Kind
-from fieldmark.models.summary import LayerRow, summarize
+from fieldmark.models.summary.table import LayerRow, summarize
+from fieldmark.models.vit.patches.views import Kind
 from fieldmark.recipes.schema import Model, Patches
 
 LEFT, RIGHT = 232.0, 650.0

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fieldmark.data.samples import draw_sample
 from fieldmark.data.tags import TagEncoder, TagVocabulary, build_tag_vocabulary
-from fieldmark.models.tags import TagEmbedding
+from fieldmark.models.vit.tags import TagEmbedding
 from fieldmark.recipes.schema import Tags
 from fieldmark.training.moments import Moment
 from fieldmark.training.tag_masking import NOT_ASKED, Plan, TagMasking, sigmoid_share

@@ -6,8 +6,8 @@ import torch
 from canvas import Figure
 from timm.layers.pos_embed import resample_abs_pos_embed
 
-from fieldmark.models.summary import LayerRow, summarize
-from fieldmark.models.weight_positions import resample_corners
+from fieldmark.models.summary.table import LayerRow, summarize
+from fieldmark.models.weights.positions import resample_corners
 
 
 def draw_interface() -> Figure:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fieldmark.data.sources import read_table
     from fieldmark.data.table import Row, Table
     from fieldmark.errors import FieldmarkError
-    from fieldmark.models.summary import Summary, summarize
+    from fieldmark.models.summary.table import Summary, summarize
     from fieldmark.recipes import Recipe, read_recipe
     from fieldmark.verbs import Evaluation, Run, load_run, train
 
@@ -47,12 +47,12 @@ _HOMES = {
     "Recipe": "fieldmark.recipes",
     "Row": "fieldmark.data.table",
     "Run": "fieldmark.verbs",
-    "Summary": "fieldmark.models.summary",
+    "Summary": "fieldmark.models.summary.table",
     "Table": "fieldmark.data.table",
     "load_run": "fieldmark.verbs",
     "read_recipe": "fieldmark.recipes",
     "read_table": "fieldmark.data.sources",
-    "summarize": "fieldmark.models.summary",
+    "summarize": "fieldmark.models.summary.table",
     "train": "fieldmark.verbs",
 }
 

@@ -11,7 +11,7 @@ import pytest
 from fieldmark.cli import main
 from fieldmark.cli.layer_tree import grow_tree, walk
 from fieldmark.models.catalog import CATALOG
-from fieldmark.models.summary import LayerRow
+from fieldmark.models.summary.table import LayerRow
 
 
 def show(*words: object, capsys: pytest.CaptureFixture[str]) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fieldmark.models.cnn_baseline import CnnBaseline
+from fieldmark.models.classic.cnn_baseline import CnnBaseline
 from fieldmark.models.depths import depths_by_child
 from fieldmark.models.records import BackboneOptions
 from fieldmark.models.timm_zoo import build_timm_backbone

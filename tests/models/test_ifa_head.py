@@ -10,8 +10,8 @@ from torch import nn
 
 from fieldmark.errors import ModelError
 from fieldmark.models.catalog import CATALOG, find_model
+from fieldmark.models.classic.cnn_baseline import CnnBaseline
 from fieldmark.models.classifier import Classifier, build_classifier
-from fieldmark.models.cnn_baseline import CnnBaseline
 from fieldmark.models.ifa_head import IfaHead
 from fieldmark.recipes.schema import Model
 

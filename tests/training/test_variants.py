@@ -16,7 +16,7 @@ from fieldmark.data.samples import draw_sample
 from fieldmark.data.table import Table
 from fieldmark.errors import ModelError, RecipeError, RunChangedError
 from fieldmark.models import classifier as classifiers
-from fieldmark.models.published import PublishedWeights
+from fieldmark.models.weights.published import PublishedWeights
 from fieldmark.recipes import read_recipe
 from fieldmark.runs.best import load_best
 from fieldmark.training.events import Event, Note, StepDone

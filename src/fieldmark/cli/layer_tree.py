@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from fieldmark.models.summary import LayerRow
+    from fieldmark.models.summary.table import LayerRow
 
 
 @dataclass

@@ -16,7 +16,7 @@ from fieldmark.cli.output import Output, stdout_for_results
 from fieldmark.errors import RecipeError
 
 if TYPE_CHECKING:
-    from fieldmark.models.summary import LayerRow, Summary
+    from fieldmark.models.summary.table import LayerRow, Summary
 
 KILO, MEGA = 1e3, 1e6
 COLUMNS = ("shape", "parameters", "M mult-adds", "output kB", "sees")
@@ -56,7 +56,7 @@ def summary(
     depth
         Levels of modules shown; equal neighbours stand in one line.
     """
-    from fieldmark.models.summary import summarize
+    from fieldmark.models.summary.table import summarize
     from fieldmark.recipes import read_recipe
 
     given = {"model.name": name, "data.image_size": image_size, "optim.batch_size": batch_size}

@@ -12,10 +12,10 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from fieldmark.errors import UnknownModelError, hint
-from fieldmark.models.classic_records import CLASSIC_RECORDS
-from fieldmark.models.leaf_records import LEAF_RECORDS
+from fieldmark.models.classic.leaf_records import LEAF_RECORDS
+from fieldmark.models.classic.records import CLASSIC_RECORDS
 from fieldmark.models.records import BackboneOptions, ModelRecord
-from fieldmark.models.small_vit_records import SMALL_VIT_RECORDS
+from fieldmark.models.vit.records import SMALL_VIT_RECORDS
 
 if TYPE_CHECKING:
     from fieldmark.models.backbones import Backbone

@@ -15,11 +15,11 @@ from fieldmark.models.features import Features
 from fieldmark.models.heads import DistilledHead, Head, LinearHead, MlpHead
 from fieldmark.models.ifa_head import IfaHead
 from fieldmark.models.initialization import start_at_zero, start_xavier
-from fieldmark.models.published import fetch_weights
 from fieldmark.models.records import BackboneOptions, ModelRecord
-from fieldmark.models.tags import TagDecoder
 from fieldmark.models.timm_backbone import TimmBackbone
-from fieldmark.models.weights import LoadReport, load_weights
+from fieldmark.models.vit.tags import TagDecoder
+from fieldmark.models.weights.loading import LoadReport, load_weights
+from fieldmark.models.weights.published import fetch_weights
 from fieldmark.recipes.schema import Model, Patches
 
 

@@ -12,12 +12,12 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from fieldmark.errors import ModelError
+from fieldmark.models.classic.stages import read_stages
 from fieldmark.models.depths import depths_by_child
 from fieldmark.models.features import Features
-from fieldmark.models.stages import read_stages
-from fieldmark.models.tag_fusion import TokenSequence, blank_images, join_tags
-from fieldmark.models.tags import TagEmbedding
-from fieldmark.models.token_path import (
+from fieldmark.models.vit.tag_fusion import TokenSequence, blank_images, join_tags
+from fieldmark.models.vit.tags import TagEmbedding
+from fieldmark.models.vit.token_path import (
     embed_image,
     expect_extra_tokens,
     has_token_path,

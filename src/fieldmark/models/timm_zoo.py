@@ -12,12 +12,12 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import nn
 
 from fieldmark.errors import ImageSizeError, ModelError, UnknownModelError, hint
-from fieldmark.models.attention import make_attention_local
-from fieldmark.models.norms import replace_norms
-from fieldmark.models.patches import replace_patch_embedding
+from fieldmark.models.classic.norms import replace_norms
 from fieldmark.models.records import BackboneOptions
 from fieldmark.models.timm_backbone import UNFIT_ERRORS, Classifiers, TimmBackbone
-from fieldmark.models.token_path import has_token_path
+from fieldmark.models.vit.attention import make_attention_local
+from fieldmark.models.vit.patches import replace_patch_embedding
+from fieldmark.models.vit.token_path import has_token_path
 
 NUM_CANDIDATES = 16
 

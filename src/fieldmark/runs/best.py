@@ -22,7 +22,7 @@ from fieldmark.data.tags import TagVocabulary
 from fieldmark.errors import RunError, WeightsError
 from fieldmark.models.classifier import Classifier, build_classifier
 from fieldmark.models.probabilities import num_outputs
-from fieldmark.models.timm_format import from_timm_state, timm_config, to_timm_state
+from fieldmark.models.weights.timm_format import from_timm_state, timm_config, to_timm_state
 from fieldmark.recipes.schema import Model, Task
 from fieldmark.runs.checkpoints import WEIGHTS_NAME, save_weights
 from fieldmark.runs.files import save_folder, save_json

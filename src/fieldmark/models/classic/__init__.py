@@ -1,0 +1,1 @@
+"""Convolution networks of the literature, by name."""

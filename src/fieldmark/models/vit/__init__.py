@@ -1,0 +1,1 @@
+"""Vision Transformers: patches, attention, tags, and the network for small sets."""

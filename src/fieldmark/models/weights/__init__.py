@@ -1,0 +1,1 @@
+"""Weights from files and from the hub, and what became of them."""
