@@ -1,6 +1,6 @@
 """Compare variants of one recipe over seeds: patches, heads at three batch sizes, tags.
 
-    python benchmarks/variants.py patches|heads|tags [--seeds 3] [--epochs N] [--out FOLDER]
+    python benchmarks/variants.py STUDY [--seeds 3] [--epochs N] [--out FOLDER]
 
 Each run is trained once: results stand in FOLDER/<study>.jsonl, and runs found there are not
 repeated. The table of means and standard deviations over the seeds goes to standard output. The
@@ -44,6 +44,14 @@ FINETUNE = (
     "data.normalize=half",
 )
 
+ADAMW = (
+    "optim.name=adamw",
+    "optim.lr=3e-4",
+    "optim.weight_decay=0.05",
+    "optim.schedule=cosine",
+    "optim.warmup=0.1",
+)
+
 STUDIES = {
     "patches": Study(
         data=SHARED / "data" / "cifar10",
@@ -72,6 +80,21 @@ STUDIES = {
             for head in ("linear", "ifa")
         },
     ),
+    "heads-adamw": Study(
+        data=SHARED / "data" / "leaves" / "train.csv",
+        recipe="animesion-vit-b16",
+        epochs=4,
+        common=(*FINETUNE, "data.min_images=2", *ADAMW, "optim.batch_size=64"),
+        variants={
+            "linear": ("model.head=linear",),
+            "ifa": ("model.head=ifa", "model.head_zero_init=false"),
+            "ifa, token norm": (
+                "model.head=ifa",
+                "model.head_zero_init=false",
+                "model.head_token_norm=true",
+            ),
+        },
+    ),
     "tags": Study(
         data=SHARED / "data" / "emoji" / "table.csv",
         recipe="animesion-vit-b16",
@@ -80,12 +103,8 @@ STUDIES = {
             *FINETUNE,
             "data.min_images=10",
             "data.augment.horizontal_flip=0",
-            "optim.name=adamw",
-            "optim.lr=3e-4",
-            "optim.weight_decay=0.05",
+            *ADAMW,
             "optim.batch_size=32",
-            "optim.schedule=cosine",
-            "optim.warmup=0.1",
         ),
         variants={
             "image only": (),

@@ -155,6 +155,17 @@ def test_predict_reports_bad_files_in_place(
     assert result["predictions"][2]["error"].startswith("cannot be opened"), "the path is beside it"
 
 
+def test_predict_that_reads_nothing_answers_once_and_fails(
+    run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        call("predict", run_path, tmp_path / "missing.png", capsys=capsys)
+    told = capsys.readouterr()
+    assert caught.value.code == 2
+    assert "cannot be opened" in json.loads(told.out)["predictions"][0]["error"]
+    assert told.err == "fieldmark: none of the 1 images could be read\n"
+
+
 def test_predict_writes_a_submission(
     run_path: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ class Kind(NamedTuple):
 
 TIMM_CASES = (
     Case("vit_tiny_patch16_224", 32, 40),
+    Case("test_vit", 32, 40),
     Case("deit_tiny_distilled_patch16_224", 32, 40),
     Case("test_mambaout", 32, None),
     Case("resnet10t", 32, None),
@@ -76,7 +77,7 @@ LARGE |= {name for name in CATALOG if name.startswith("vgg-")}
 CASES = (*TIMM_CASES, *(case for case in OWN_CASES if case.name not in LARGE))
 LARGE_CASES = [case for case in OWN_CASES if case.name in LARGE]
 HEADS = [Kind("linear"), Kind("mlp"), Kind("ifa")]
-VIT_NAMES = {"vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"}
+VIT_NAMES = {"test_vit", "deit_tiny_distilled_patch16_224"}  # the first is timm's smallest
 VIT_NAMES |= {name for name in CATALOG if name.startswith("vit-small-data")}
 VIT_KINDS = [
     *(Kind(head, patches) for patches in ("shifted", "rotated") for head in ("linear", "ifa")),

@@ -48,10 +48,15 @@ def build_app() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit with 0 (fine), 2 (the user's input) or, for a bug, 1."""
+    """Run a command; exit with 0 (fine), 2 (the user's input) or, for a bug, 1.
+
+    A command that has answered and yet failed returns its exit code.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        build_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+        code = build_app()(
+            words, exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except (CycloptsError, FieldmarkError) as error:
         sys.exit(fail(error, as_json="--json" in words))
     except KeyboardInterrupt:
@@ -61,3 +66,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader (head, less) has gone; there is nobody left to tell.
         sys.stderr.close()
         sys.exit(0)
+    if code:
+        sys.exit(code)

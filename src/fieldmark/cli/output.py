@@ -21,6 +21,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+INPUT_AT_FAULT = 2
+"""Exit code for what the user can mend."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -95,7 +98,12 @@ def fail(error: Exception, *, as_json: bool) -> int:
     if as_json:
         kind = type(error).__name__
         sys.stdout.write(json.dumps({"error": {"type": kind, "message": text}}) + "\n")
+    complain(text)
+    return INPUT_AT_FAULT
+
+
+def complain(text: str) -> None:
+    """Tell on stderr what is wrong."""
     # Bytes that are not text can stand in a file name; they must not hide the message.
     safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
     sys.stderr.write(f"fieldmark: {safe}\n")
-    return 2

@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from rich import box
 from rich.table import Table
 
-from fieldmark.cli.output import Output, stdout_for_results
-from fieldmark.errors import FieldmarkError, UnreadableImageError
+from fieldmark.cli.output import INPUT_AT_FAULT, Output, complain, stdout_for_results
+from fieldmark.errors import FieldmarkError
 
 if TYPE_CHECKING:
     from fieldmark.evaluation.rows import PredictedRow
@@ -31,7 +31,7 @@ def predict(
     image_root: str | None = None,
     allow_outside: bool = False,
     output: Output = Output(),
-) -> None:
+) -> int:
     """Classify image files, folders and tables; results come in input order.
 
     Parameters
@@ -80,7 +80,9 @@ def predict(
     else:
         output.answer(result, _as_table(rows), summary)
     if rows and len(failed) == len(rows):
-        raise UnreadableImageError(f"none of the {len(rows)} images could be read")
+        complain(f"none of the {len(rows)} images could be read")  # why stands with each image
+        return INPUT_AT_FAULT
+    return 0
 
 
 def _num_tags(words: tuple[int, ...] | None) -> int:
