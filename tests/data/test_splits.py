@@ -306,3 +306,15 @@ def test_real_leaves_are_split_in_proportion_and_without_leaks(
             counts_of(divided, name), exact_counts(count, PUBLISHED), strict=True
         ):
             assert abs(found - wanted) <= 1
+
+
+def test_rows_in_the_order_of_their_classes_leave_no_class_out() -> None:
+    """Tiny-ImageNet's 200 classes come one after the other: its last tenth is 20 classes alone."""
+    table = divide(
+        make_table(*(Row(f"{c}-{i}.jpg", (f"n{c:08}",)) for c in range(200) for i in range(20))),
+        ratios=(0.9, 0.0, 0.1),
+    )
+    for side, expected in (("train", 18), ("test", 2)):
+        counts = table.select(side).class_counts()
+        assert len(counts) == 200
+        assert set(counts.values()) == {expected}

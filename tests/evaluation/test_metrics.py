@@ -124,3 +124,13 @@ def test_lower_is_better_for_losses_only() -> None:
     assert is_better("nll", 0.1, 0.2) and not is_better("accuracy", 0.1, 0.2)
     assert not is_better("accuracy", 0.2, 0.2)
     assert is_better("accuracy", 0.0, None)
+
+
+@pytest.mark.parametrize(("num_first", "num_images", "num_classes"), [(115, 512, 5), (7, 972, 100)])
+def test_equal_logits_score_the_share_of_the_first_class(
+    num_first: int, num_images: int, num_classes: int
+) -> None:
+    """A head that starts at zero: what the fine-tuning study calls "before" (its table 4)."""
+    labels = [(f"c{0 if i < num_first else 1 + i % (num_classes - 1)}",) for i in range(num_images)]
+    scores = compute_metrics(predict(labels, torch.zeros(num_images, num_classes)))
+    assert scores["accuracy"] == pytest.approx(num_first / num_images)

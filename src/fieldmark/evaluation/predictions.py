@@ -23,7 +23,7 @@ from torch import Tensor
 from fieldmark.data.stores import without_place
 from fieldmark.data.table import Row, Table
 from fieldmark.errors import RunError
-from fieldmark.models.probabilities import log_probabilities
+from fieldmark.models.probabilities import log_probabilities, rank_classes
 from fieldmark.recipes.schema import Task
 from fieldmark.runs.files import save_bytes
 
@@ -83,9 +83,9 @@ class PredictionsCollector:
         """Take the logits (B, outputs) of the rows at `positions` (B,)."""
         rows = positions.numpy()
         log_probability = log_probabilities(logits.float().cpu(), self.table.task)  # (B, K)
-        top = log_probability.topk(self.k, dim=1)
-        self.top_index[rows] = top.indices.numpy()
-        self.top_probability[rows] = top.values.exp().numpy()
+        values, indices = rank_classes(log_probability, self.k)
+        self.top_index[rows] = indices.numpy()
+        self.top_probability[rows] = values.exp().numpy()
         if self.table.task == "multilabel":
             self._add_sets(rows, log_probability)
         else:

@@ -22,6 +22,15 @@ def log_probabilities(logits: Tensor, task: Task) -> Tensor:
     return functional.logsigmoid(logits)
 
 
+def rank_classes(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` largest of (B, K) and their class indices, largest first.
+
+    Among equals the lower index comes first, as `argmax` has it; `topk` leaves that open.
+    """
+    ranked = values.sort(dim=1, descending=True, stable=True)
+    return ranked.values[:, :count], ranked.indices[:, :count]
+
+
 def num_outputs(task: Task, num_classes: int) -> int:
     """Logits that a classifier needs for `num_classes` class names."""
     return 1 if task == "binary" else num_classes

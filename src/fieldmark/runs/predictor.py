@@ -14,7 +14,7 @@ from fieldmark.data.images import decode_image
 from fieldmark.data.tags import TagEncoder
 from fieldmark.errors import DataError, FieldmarkError
 from fieldmark.models.classifier import Classifier
-from fieldmark.models.probabilities import log_probabilities
+from fieldmark.models.probabilities import log_probabilities, rank_classes
 from fieldmark.recipes.schema import Task
 from fieldmark.runs.best import Identity, load_best
 from fieldmark.runs.folder import RunFolder
@@ -63,11 +63,11 @@ class Predictor:
         batch = self.transform(picture)[None].to(self.device)  # (1, 3, H, W)
         with torch.inference_mode():
             logits = self.classifier(batch, ids).float().cpu()  # (1, outputs)
-        probability = log_probabilities(logits, self.task).exp()[0]  # (K,)
-        best = probability.topk(min(top, len(self.class_names)))
+        probability = log_probabilities(logits, self.task).exp()  # (1, K)
+        values, indices = rank_classes(probability, top)
         return [
             ClassProbability(self.class_names[index], value)
-            for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            for value, index in zip(values[0].tolist(), indices[0].tolist(), strict=True)
         ]
 
     def _encode(self, tags: Sequence[str] | None) -> Tensor | None:
