@@ -139,6 +139,26 @@ def test_tags_stay_random(tmp_path: Path) -> None:
     assert report.missing and all(name.startswith("tags.") for name in report.missing)
 
 
+def test_tag_decoder_comes_along_or_is_named(tmp_path: Path) -> None:
+    proposing = {"tokenizer": "whole", "max_tokens": 4, "propose": "bert"}
+    first, second, without = (
+        build_classifier(
+            Model.model_validate({"name": "test_vit", "tags": {**proposing, "propose": propose}}),
+            num_classes=3,
+            image_size=32,
+            tag_vocabulary_size=20,
+        )[0]
+        for propose in ("bert", "bert", "off")
+    )
+    path = save(first.state_dict(), tmp_path)
+    assert not load_weights(second, path).skipped
+    assert first.tag_decoder is not None and second.tag_decoder is not None
+    for name, tensor in first.tag_decoder.state_dict().items():
+        assert torch.equal(second.tag_decoder.state_dict()[name], tensor)
+    skipped = [name for name, _ in load_weights(without, path).skipped]
+    assert skipped and all(name.startswith("tag_decoder.") for name in skipped)
+
+
 def test_torchvision_names_are_understood(tmp_path: Path) -> None:
     """timm's filter for DenseNet knows torchvision's names of 2017."""
     net = timm.create_model("densenet121", num_classes=3)

@@ -9,7 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -43,11 +43,13 @@ class FileWeights:
     body: tensors under the backbone's names.
     head: tensors under the head's names; empty where the file has none that a head here can be.
     shapes: shapes in the file by name, before anything was resampled.
+    decoder: tensors of the tag decoder; empty in files of others.
     """
 
     body: dict[str, Tensor]
     head: dict[str, Tensor]
     shapes: dict[str, tuple[int, ...]]
+    decoder: dict[str, Tensor] = field(default_factory=dict)
 
 
 def check_file(path: Path) -> None:

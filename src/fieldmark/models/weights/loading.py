@@ -95,6 +95,7 @@ def load_weights(
     _check_share(backbone, fitting, found, path)
     _check_numbers(fitting, path)
     backbone.load_state_dict(fitting, strict=False)
+    skipped += _load_decoder(classifier, found.decoder)
     return LoadReport(
         source=source or str(path),
         loaded=len(fitting),
@@ -123,7 +124,7 @@ def _divide(backbone: Backbone, state: State, positions: Positions) -> FileWeigh
             if isinstance(backbone, TimmBackbone)
             else body
         )
-        return FileWeights(body, head, shapes)
+        return FileWeights(body, head, shapes, _take(state, "tag_decoder."))
     state = (
         rename_to_timm(state)
         if isinstance(backbone, TimmBackbone)
@@ -193,6 +194,15 @@ def _check_numbers(fitting: State, path: Path) -> None:
             f"{path}: {_shorten(broken)} holds values that are infinite or not numbers: the "
             "training that wrote it had failed. Use an earlier checkpoint."
         )
+
+
+def _load_decoder(classifier: Classifier, found: State) -> tuple[tuple[str, str], ...]:
+    """Load the tag decoder where there is one; return what was not used of the file's."""
+    decoder = classifier.tag_decoder
+    fitting, skipped = _match(found, {} if decoder is None else decoder.state_dict())
+    if decoder is not None:
+        decoder.load_state_dict(fitting, strict=False)
+    return tuple((f"tag_decoder.{name}", reason) for name, reason in skipped)
 
 
 def _load_head(head: Head, found: State, label_offset: int) -> str:
