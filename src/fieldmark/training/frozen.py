@@ -99,8 +99,9 @@ class Frozen:
         return stored
 
     def _root(self) -> Path:
-        cache = self.recipe.cache
-        return self.folder.features_dir if cache == "off" else Path(cache).absolute() / "features"
+        if self.recipe.cache == "off":
+            return self.folder.features_dir
+        return Path(self.recipe.cache).expanduser().absolute() / "features"
 
     def _choose_views(self, record: TransformRecord) -> tuple[View, ...]:
         optim, count = self.recipe.optim, self.recipe.views
