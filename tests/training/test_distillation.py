@@ -23,9 +23,9 @@ from fieldmark.recipes import Recipe, read_recipe
 from fieldmark.recipes.schema import Augment
 from fieldmark.training.distillation import Distillation, LiveAnswers, StoredAnswers, renormalize
 from fieldmark.training.events import Event, Note, StepDone, TeacherAsked
-from fieldmark.training.schooling import Schooling, is_random
+from fieldmark.training.schooling import Schooling
 from fieldmark.training.teachers import load_teacher
-from fieldmark.transforms import TransformRecord, build_eval_transform
+from fieldmark.transforms import TransformRecord, build_eval_transform, is_random
 from fieldmark.verbs import Run, train
 
 SMALL = [

@@ -13,6 +13,7 @@ from fieldmark.training.events import (
     DataReady,
     EpochDone,
     Event,
+    FeaturesStored,
     Finished,
     ImagesScanned,
     ModelReady,
@@ -82,6 +83,10 @@ class TrainingView:
     @_show.register
     def _(self, event: TeacherAsked) -> None:
         self._move("asking teacher", event.done, event.total, f"{event.done}/{event.total} images")
+
+    @_show.register
+    def _(self, event: FeaturesStored) -> None:
+        self._move("storing features", event.done, event.total, f"{event.done}/{event.total} views")
 
     @_show.register
     def _(self, event: DataReady) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fieldmark.data.images import decode_image
-from fieldmark.data.sampling import EpochOrder, SampleAddress
+from fieldmark.data.sampling import EpochOrder, Indices, SampleAddress
 from fieldmark.data.stores import ImageStore
 from fieldmark.data.table import Table
 from fieldmark.data.tags import TagEncoder
@@ -32,7 +32,8 @@ from fieldmark.seeds import derive_seed
 class Batch:
     """The readable images of one batch; B may be smaller than the batch size, even 0.
 
-    images: (B, 3, H, W) float32. targets: (B,) int64 class index, -1 where the row has no label;
+    images: (B, 3, H, W) float32, or (B, D) or (B, D, L) the stored features of a frozen backbone.
+    targets: (B,) int64 class index, -1 where the row has no label;
     multi-label: (B, K) float32, 1 for each label. positions: (B,) int64 rows of the table.
     unreadable: (position, reason) of the images that are not in `images`. tags: (B, T) int64
     token ids, None where the loader encodes none.
@@ -56,6 +57,16 @@ class Batch:
             positions=self.positions.pin_memory(),
             tags=None if self.tags is None else self.tags.pin_memory(),
         )
+
+
+class Batches(Protocol):
+    """What gives the batches of any epoch; `num_batches` is the number in each."""
+
+    num_batches: int
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of this epoch (from 0) from `start_batch` on."""
+        ...
 
 
 def build_loader(
@@ -198,7 +209,7 @@ class _Images(Dataset[_Sample]):
         self._encode_tags = encode_tags
         self._seed = seed
         self._names = pa.array([row.image for row in table.rows], pa.large_string())
-        self._labels = _Labels(table)
+        self._labels = Labels(table)
         self._tags = None if encode_tags is None else _TagNames(table)
 
     def __getitem__(self, address: SampleAddress) -> _Sample:
@@ -237,7 +248,7 @@ class _Images(Dataset[_Sample]):
         return derive_seed(self._seed, what, address.epoch, address.position, address.draw)
 
 
-class _Labels:
+class Labels:
     """Labels of all rows as class indices, one row's behind the other's."""
 
     def __init__(self, table: Table) -> None:
@@ -259,6 +270,12 @@ class _Labels:
         target = torch.zeros(self._num_classes)
         target[torch.from_numpy(indices)] = 1.0
         return target
+
+    def take(self, positions: Indices) -> Tensor:
+        """The targets of several rows: (B,) int64; multi-label: (B, K) float32."""
+        if not self._is_multilabel and len(self._indices) == len(self._ends):  # one label each
+            return torch.from_numpy(self._indices[positions])
+        return torch.stack([torch.as_tensor(self.read(position)) for position in positions])
 
     def empty(self) -> Tensor:
         """The targets of no rows."""

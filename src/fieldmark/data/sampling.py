@@ -101,17 +101,27 @@ class EpochOrder:
         """
         positions = self.positions(epoch)
         draws = _count_earlier(positions)
-        num_batches = self.num_batches(batch_size, num_processes)
-        size = batch_size * num_processes
-        for batch in range(start_batch, num_batches):
-            stop = self.num_images if batch == num_batches - 1 else (batch + 1) * size
-            share = slice(batch * size + process_index, stop, num_processes)
+        for share in self.shares(batch_size, start_batch, num_processes, process_index):
             yield [
                 SampleAddress(epoch, position, draw)
                 for position, draw in zip(
                     positions[share].tolist(), draws[share].tolist(), strict=True
                 )
             ]
+
+    def shares(
+        self,
+        batch_size: int,
+        start_batch: int = 0,
+        num_processes: int = 1,
+        process_index: int = 0,
+    ) -> Iterator[slice]:
+        """Yield the places in `positions` of each batch, as `batches` cuts them."""
+        num_batches = self.num_batches(batch_size, num_processes)
+        size = batch_size * num_processes
+        for batch in range(start_batch, num_batches):
+            stop = self.num_images if batch == num_batches - 1 else (batch + 1) * size
+            yield slice(batch * size + process_index, stop, num_processes)
 
     def _draw_balanced(self, epoch: int) -> Indices:
         """Deal out draws to classes in turn, across epochs, as one endless row of draws.

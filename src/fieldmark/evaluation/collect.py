@@ -8,14 +8,14 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from fieldmark.data.loaders import Batch, Loader
+from fieldmark.data.loaders import Batch, Batches
 from fieldmark.data.table import Table
 from fieldmark.evaluation.predictions import TOP_K, Predictions, PredictionsCollector
 
 
 def collect_predictions(
     model: nn.Module,
-    loader: Loader,
+    loader: Batches,
     table: Table,
     *,
     device: str = "cpu",

@@ -82,7 +82,10 @@ class Classifier(nn.Module):
         self, images: Tensor, tags: Tensor | None = None, *, full: bool = False
     ) -> Tensor | Outputs:
         """Images (B, 3, H, W) and ids of tags (B, T) -> logits (B, K), or all `Outputs`."""
-        features = self.features(images, tags)
+        return self.classify(self.features(images, tags), full=full)
+
+    def classify(self, features: Features, *, full: bool = False) -> Tensor | Outputs:
+        """What `forward` says of images, from what the backbone made of them."""
         read = getattr(features, self.head.reads)
         if not full:
             return self.head(read)
@@ -108,6 +111,25 @@ class Classifier(nn.Module):
         if self.is_frozen:
             self.backbone.eval()
         return self
+
+
+class HeadOnly(nn.Module):
+    """A classifier that is given what its head reads, because its backbone has run before."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, read: Tensor, *, full: bool = False) -> Tensor | Outputs:
+        """Stored `Features.pooled` (B, D) or `Features.layers` (B, D, L) -> as `Classifier`."""
+        is_layers = self.classifier.head.reads == "layers"
+        features = Features(
+            pooled=read[:, :, -1] if is_layers else read,
+            layers=read if is_layers else None,
+            tokens=read.new_empty(len(read), 0, read.shape[1]),
+            grid=(0, 0),
+        )
+        return self.classifier.classify(features, full=full)
 
 
 def build_classifier(

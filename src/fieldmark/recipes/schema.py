@@ -458,6 +458,14 @@ class Recipe(Section):
         default=-1, ge=-1, le=256, description="loader processes; -1: by the machine"
     )
     cache: str = Field(default="off", description="folder for prepared data, or off")
+    views: int = Field(
+        default=2,
+        ge=0,
+        le=1000,
+        description="frozen backbone: it runs once over so many views of a training image (plain, "
+        "then flips, then draws of the augmentation), the head trains on stored features; 0: it "
+        "runs in each epoch",
+    )
     checkpoint_minutes: float = Field(
         default=10.0,
         ge=0.0,

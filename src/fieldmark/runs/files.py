@@ -56,7 +56,7 @@ def save_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         try:
             fill(part)
             _flush_folder(part)
-        except OSError:
+        except BaseException:
             shutil.rmtree(part, ignore_errors=True)  # a full disk needs the room
             raise
         if folder.exists():

@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "teacher"
 
     @property
+    def features_dir(self) -> Path:
+        """What a frozen backbone makes of the images, where no `cache` keeps it."""
+        return self.path / "features"
+
+    @property
     def best_dir(self) -> Path:
         """Weights and configuration of the selected epoch."""
         return self.path / "best"
@@ -141,6 +146,10 @@ class RunFolder:
         with self.split_path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return list(csv.DictReader(file))
 
+    def load_content_hashes(self) -> dict[str, str]:
+        """Image -> hash of the bytes that the split was frozen with."""
+        return {row["image"]: row["content_hash"] for row in self.load_split()}
+
     def restore_table(self, table: Table) -> Table:
         """Give the rows of a newly read table their frozen split; changed labels are refused."""
         current = {row.image: row for row in table.rows}
@@ -163,7 +172,7 @@ class RunFolder:
 
     def verify_images(self, table: Table, content_hashes: Mapping[str, str]) -> None:
         """Refuse images whose bytes are not those the split was frozen with."""
-        frozen = {row["image"]: row["content_hash"] for row in self.load_split()}
+        frozen = self.load_content_hashes()
         changed = [r.image for r in table.rows if content_hashes[r.image] != frozen[r.image]]
         if changed:
             raise RunChangedError(

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fieldmark.data.images import decode_image
-from fieldmark.data.loaders import Loader, build_loader
+from fieldmark.data.loaders import Batches, build_loader
 from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.table import Table
 from fieldmark.data.tags import (
@@ -24,7 +24,7 @@ from fieldmark.data.tags import (
 )
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.metrics import compute_metrics
-from fieldmark.models.classifier import Classifier, build_classifier
+from fieldmark.models.classifier import Classifier, HeadOnly, build_classifier
 from fieldmark.models.probabilities import num_outputs
 from fieldmark.recipes import Recipe
 from fieldmark.runs.best import Identity, check_start
@@ -32,6 +32,7 @@ from fieldmark.runs.folder import RunFolder
 from fieldmark.seeds import derive_seed
 from fieldmark.training.devices import Placement, build_accelerator
 from fieldmark.training.events import Listener, ModelReady, Note
+from fieldmark.training.frozen import Frozen, StoredFeatures, explain_unstored
 from fieldmark.training.loop import Mixing, Parts
 from fieldmark.training.losses import build_loss
 from fieldmark.training.objectives import (
@@ -53,6 +54,9 @@ from fieldmark.transforms import (
     measure_statistics,
     mix_batch,
 )
+
+# Stored features in one evaluated batch; a head needs little memory.
+EVAL_BATCH_SIZE = 1024
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,12 @@ class Assembler:
         recipe = self.recipe
         accelerator = build_accelerator(self.placement)
         train = split.select("train")
-        loader = self._train_loader(train, identity)
         objective = self._build_objective(classifier, identity, train)
+        stored = self._store_features(classifier, identity, split, objective)
+        loader = self._train_loader(train, identity, stored)
         model, optimizer = accelerator.prepare(
-            classifier, build_optimizer(classifier, recipe.optim)
+            classifier if stored is None else HeadOnly(classifier),
+            build_optimizer(classifier, recipe.optim),
         )
         return Parts(
             model=model,
@@ -107,7 +113,7 @@ class Assembler:
             mixing=_build_mixing(recipe),
             averaged=_build_average(classifier, recipe.ema),
             train_loader=loader,
-            evaluate=self._build_evaluation(split.select("val"), identity),
+            evaluate=self._build_evaluation(split.select("val"), identity, stored),
             accelerator=accelerator,
         )
 
@@ -166,9 +172,27 @@ class Assembler:
             return ClassificationObjective(loss)
         return ComposedObjective(loss, distillation, exclusion, masking)
 
-    def _train_loader(self, train: Table, identity: Identity) -> Loader:
+    def _store_features(
+        self, classifier: Classifier, identity: Identity, split: Table, objective: Objective
+    ) -> StoredFeatures | None:
+        """What the head learns from where the backbone is frozen; None where images are."""
+        if not classifier.is_frozen or self.recipe.optim.epochs == 0:
+            return None
+        unstored = explain_unstored(self.recipe, objective)
+        if unstored is not None:
+            self.listener(Note(unstored))
+            return None
+        frozen = Frozen(self.folder, self.recipe, self.placement, self.listener)
+        return frozen.store(classifier, identity, split)
+
+    def _train_loader(
+        self, train: Table, identity: Identity, stored: StoredFeatures | None
+    ) -> Batches:
         recipe = self.recipe
         order = EpochOrder.for_training(train, seed=recipe.seed, sampling=recipe.sampling)
+        if stored is not None:
+            batch_size = recipe.optim.batch_size
+            return stored.train_loader(train, order, batch_size=batch_size, seed=recipe.seed)
         return build_loader(
             train,
             build_train_transform(identity.transform),
@@ -180,27 +204,33 @@ class Assembler:
         )
 
     def _build_evaluation(
-        self, val: Table, identity: Identity
+        self, val: Table, identity: Identity, stored: StoredFeatures | None
     ) -> Callable[[nn.Module], Mapping[str, float]] | None:
         if len(val) == 0:
             self.listener(
                 Note("There is no val split: nothing can be selected, so the last epoch is kept.")
             )
             return None
-        loader = build_loader(
-            val,
-            build_eval_transform(identity.transform),
-            batch_size=2 * self.recipe.optim.batch_size,
-            order=None,
-            seed=self.recipe.seed,
-            num_workers=self.placement.num_workers,
-            encode_tags=_build_encoder(identity),
-        )
+        batch_size = 2 * self.recipe.optim.batch_size
+        loader: Batches
+        if stored is not None:
+            loader = stored.eval_loader(val, batch_size=max(EVAL_BATCH_SIZE, batch_size))
+        else:
+            loader = build_loader(
+                val,
+                build_eval_transform(identity.transform),
+                batch_size=batch_size,
+                order=None,
+                seed=self.recipe.seed,
+                num_workers=self.placement.num_workers,
+                encode_tags=_build_encoder(identity),
+            )
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
+            assert isinstance(model, Classifier)
             return compute_metrics(
                 collect_predictions(
-                    model,
+                    model if stored is None else HeadOnly(model),
                     loader,
                     val,
                     device=self.placement.device,

@@ -48,6 +48,14 @@ class TeacherAsked:
 
 
 @dataclass(frozen=True)
+class FeaturesStored:
+    """Progress of running a frozen backbone once over the images, in views of them."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class ModelReady:
     """The network is built and its weights are loaded."""
 
@@ -128,6 +136,7 @@ Event = (
     | ImagesScanned
     | DataReady
     | TeacherAsked
+    | FeaturesStored
     | ModelReady
     | StepDone
     | EpochDone

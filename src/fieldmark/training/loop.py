@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from fieldmark.data.loaders import Batch, Loader
+from fieldmark.data.loaders import Batch, Batches
 from fieldmark.errors import NonFiniteLossError
 from fieldmark.evaluation.metrics import is_better
+from fieldmark.models.classifier import HeadOnly
 from fieldmark.recipes.schema import Recipe
 from fieldmark.seeds import derive_seed
 from fieldmark.training.events import EpochDone, StepDone
@@ -44,19 +45,20 @@ class Parts:
     objective: Objective
     mixing: Mixing | None
     averaged: AveragedModel | None
-    train_loader: Loader
+    train_loader: Batches
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None
     accelerator: Accelerator
 
     @property
+    def trained_model(self) -> nn.Module:
+        """The whole network that is trained, also where `model` is given stored features."""
+        model: nn.Module = self.accelerator.unwrap_model(self.model)
+        return model.classifier if isinstance(model, HeadOnly) else model
+
+    @property
     def evaluated_model(self) -> nn.Module:
         """The averaged weights where there are any, else the trained ones."""
-        model: nn.Module
-        if self.averaged is not None:
-            model = self.averaged.module
-        else:
-            model = self.accelerator.unwrap_model(self.model)
-        return model
+        return self.trained_model if self.averaged is None else self.averaged.module
 
 
 @dataclass
@@ -130,7 +132,12 @@ def _train_epoch(
 def _learn(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> float | None:
     """Learn from one batch; return its mean loss, or None where too little of it was readable."""
     # Dropout and its like draw from here, so a resumed run draws the same.
-    torch.manual_seed(derive_seed(recipe.seed, "step", progress.epoch, progress.batch))
+    seed = derive_seed(recipe.seed, "step", progress.epoch, progress.batch)
+    if parts.accelerator.device.type == "cpu":
+        # torch.manual_seed would also note the seed, with a stack trace, for every kind of GPU.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
     num_batches = parts.train_loader.num_batches
     value: float | None = None
     if len(batch.images) >= min(2, recipe.optim.batch_size):
@@ -193,7 +200,7 @@ def _update(parts: Parts, recipe: Recipe, progress: Progress) -> None:
     parts.optimizer.zero_grad(set_to_none=True)
     progress.updates += 1
     if parts.averaged is not None:
-        parts.averaged.update_parameters(parts.accelerator.unwrap_model(parts.model))
+        parts.averaged.update_parameters(parts.trained_model)
 
 
 def _finish_epoch(parts: Parts, recipe: Recipe, progress: Progress) -> EpochDone:

@@ -26,6 +26,11 @@ from fieldmark.training.tag_masking import TagMasking, tag_loss
 class Objective(Protocol):
     """What one batch is learned by. Batches are on the model's device, but for `positions`."""
 
+    @property
+    def needs_images(self) -> bool:
+        """Whether it looks at the images themselves, not at what a backbone made of them."""
+        ...
+
     def shares(self, batch: Batch) -> Tensor:
         """What is mixed along with the images: (B, S) columns of shares, the labels' K first."""
         ...
@@ -40,6 +45,11 @@ class ClassificationObjective:
     """The loss of the labels alone."""
 
     loss: ClassificationLoss
+
+    @property
+    def needs_images(self) -> bool:
+        """Never."""
+        return False
 
     def shares(self, batch: Batch) -> Tensor:
         """(B, K)."""
@@ -81,6 +91,11 @@ class ComposedObjective:
     distillation: Distillation | None = None
     exclusion: Exclusion | None = None
     masking: TagMasking | None = None
+
+    @property
+    def needs_images(self) -> bool:
+        """Where its teacher answers to each batch."""
+        return self.distillation is not None and not self.distillation.is_stored
 
     def shares(self, batch: Batch) -> Tensor:
         """(B, K), or (B, 2 K) with the stored answers of a teacher."""

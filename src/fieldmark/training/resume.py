@@ -71,7 +71,7 @@ def restore_progress(checkpoint: Checkpoint | None) -> Progress:
 
 def take_checkpoint(parts: Parts, progress: Progress) -> Checkpoint:
     """Everything that a run needs to go on bit for bit."""
-    weights = parts.accelerator.unwrap_model(parts.model).state_dict()
+    weights = parts.trained_model.state_dict()
     scaler = parts.accelerator.scaler
     return Checkpoint(
         weights,
@@ -87,7 +87,7 @@ def take_checkpoint(parts: Parts, progress: Progress) -> Checkpoint:
 
 def restore_parts(parts: Parts, checkpoint: Checkpoint) -> None:
     """Give model, optimizer, schedule and averages the state of a checkpoint."""
-    parts.accelerator.unwrap_model(parts.model).load_state_dict(dict(checkpoint.weights))
+    parts.trained_model.load_state_dict(dict(checkpoint.weights))
     parts.optimizer.load_state_dict(checkpoint.state["optimizer"])
     parts.schedule.restore(checkpoint.state["schedule"])
     if parts.averaged is not None:

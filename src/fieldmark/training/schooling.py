@@ -13,7 +13,6 @@ from fieldmark.data.loaders import Loader, build_loader
 from fieldmark.data.table import Table
 from fieldmark.errors import RecipeError
 from fieldmark.recipes import Recipe
-from fieldmark.recipes.schema import Augment
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.teacher_answers import (
     Origin,
@@ -30,7 +29,7 @@ from fieldmark.training.distillation import (
 )
 from fieldmark.training.events import Listener, Note, TeacherAsked
 from fieldmark.training.teachers import Teacher, load_teacher
-from fieldmark.transforms import TransformRecord, build_eval_transform
+from fieldmark.transforms import TransformRecord, build_eval_transform, is_random
 
 BATCH_SIZE = 64
 
@@ -118,20 +117,6 @@ class Schooling:
             num_workers=self.placement.num_workers,
             encode_tags=teacher.encode_tags,
         )
-
-
-def is_random(augment: Augment) -> bool:
-    """Whether any of the random changes to training images is on."""
-    chances = (
-        augment.horizontal_flip,
-        augment.vertical_flip,
-        augment.rotation_degrees,
-        augment.zoom,
-        *augment.color_jitter,
-        augment.randaugment_ops,
-        augment.random_erasing,
-    )
-    return augment.crop != "none" or any(chances)
 
 
 def _digest(table: Table) -> str:

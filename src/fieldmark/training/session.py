@@ -84,6 +84,9 @@ class _Session:
         split = self._split(table)
         assembler = Assembler(self.folder, self.recipe, self.placement, self.listener)
         classifier, identity = assembler.build_classifier(split)
+        if checkpoint is not None:
+            # Before features are asked for: they are those of the weights that go on.
+            classifier.load_state_dict(dict(checkpoint.weights))
         parts = assembler.assemble(classifier, identity, split)
         if checkpoint is not None:
             restore_parts(parts, checkpoint)

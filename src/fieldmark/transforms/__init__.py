@@ -9,14 +9,20 @@ from fieldmark.transforms.pipelines import (
 )
 from fieldmark.transforms.record import TransformRecord, build_transform_record
 from fieldmark.transforms.statistics import measure_statistics
+from fieldmark.transforms.views import PLAIN, View, ViewTransform, choose_views, is_random
 
 __all__ = [
+    "PLAIN",
     "EvalTransform",
     "TrainTransform",
     "TransformRecord",
+    "View",
+    "ViewTransform",
     "build_eval_transform",
     "build_train_transform",
     "build_transform_record",
+    "choose_views",
+    "is_random",
     "measure_statistics",
     "mix_batch",
 ]
