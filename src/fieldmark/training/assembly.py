@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fieldmark.data.decoded import DecodedImages, DecodedTransform, StagedTransform
 from fieldmark.data.images import decode_image
 from fieldmark.data.loaders import Loader, build_loader
 from fieldmark.data.sampling import EpochOrder
@@ -30,6 +31,7 @@ from fieldmark.recipes import Recipe
 from fieldmark.runs.best import Identity, check_start
 from fieldmark.runs.folder import RunFolder
 from fieldmark.seeds import derive_seed
+from fieldmark.training.decoding import open_stores
 from fieldmark.training.devices import Placement, build_accelerator
 from fieldmark.training.events import Listener, ModelReady, Note
 from fieldmark.training.loop import Mixing, Parts
@@ -46,6 +48,7 @@ from fieldmark.training.schedules import Schedule
 from fieldmark.training.schooling import Schooling
 from fieldmark.training.tag_masking import TagMasking
 from fieldmark.transforms import (
+    Preparation,
     TransformRecord,
     build_eval_transform,
     build_train_transform,
@@ -93,8 +96,9 @@ class Assembler:
         """Everything that the loop needs."""
         recipe = self.recipe
         accelerator = build_accelerator(self.placement)
-        train = split.select("train")
-        loader = self._train_loader(train, identity)
+        train, val = split.select("train"), split.select("val")
+        decoded = self._open_decoded(split, identity)
+        loader = self._train_loader(train, identity, decoded.get("train"))
         objective = self._build_objective(classifier, identity, train)
         model, optimizer = accelerator.prepare(
             classifier, build_optimizer(classifier, recipe.optim)
@@ -107,7 +111,7 @@ class Assembler:
             mixing=_build_mixing(recipe),
             averaged=_build_average(classifier, recipe.ema),
             train_loader=loader,
-            evaluate=self._build_evaluation(split.select("val"), identity),
+            evaluate=self._build_evaluation(val, identity, decoded.get("val")),
             accelerator=accelerator,
         )
 
@@ -166,12 +170,23 @@ class Assembler:
             return ClassificationObjective(loss)
         return ComposedObjective(loss, distillation, exclusion, masking)
 
-    def _train_loader(self, train: Table, identity: Identity) -> Loader:
+    def _open_decoded(self, split: Table, identity: Identity) -> Mapping[str, DecodedImages]:
+        preparations = {
+            "train": Preparation.for_training(identity.transform),
+            "val": Preparation.for_evaluation(identity.transform),
+        }
+        return open_stores(
+            self.folder, self.recipe, split, preparations, lambda text: self.listener(Note(text))
+        )
+
+    def _train_loader(
+        self, train: Table, identity: Identity, decoded: DecodedImages | None
+    ) -> Loader:
         recipe = self.recipe
         order = EpochOrder.for_training(train, seed=recipe.seed, sampling=recipe.sampling)
         return build_loader(
             train,
-            build_train_transform(identity.transform),
+            _through(decoded, build_train_transform(identity.transform)),
             batch_size=recipe.optim.batch_size,
             order=order,
             seed=recipe.seed,
@@ -180,7 +195,7 @@ class Assembler:
         )
 
     def _build_evaluation(
-        self, val: Table, identity: Identity
+        self, val: Table, identity: Identity, decoded: DecodedImages | None
     ) -> Callable[[nn.Module], Mapping[str, float]] | None:
         if len(val) == 0:
             self.listener(
@@ -189,7 +204,7 @@ class Assembler:
             return None
         loader = build_loader(
             val,
-            build_eval_transform(identity.transform),
+            _through(decoded, build_eval_transform(identity.transform)),
             batch_size=2 * self.recipe.optim.batch_size,
             order=None,
             seed=self.recipe.seed,
@@ -209,6 +224,12 @@ class Assembler:
             )
 
         return evaluate
+
+
+def _through(
+    decoded: DecodedImages | None, transform: StagedTransform
+) -> StagedTransform | DecodedTransform:
+    return transform if decoded is None else DecodedTransform(transform, decoded)
 
 
 def _build_encoder(identity: Identity) -> TagEncoder | None:

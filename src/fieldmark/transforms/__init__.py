@@ -7,11 +7,13 @@ from fieldmark.transforms.pipelines import (
     build_eval_transform,
     build_train_transform,
 )
+from fieldmark.transforms.preparation import Preparation
 from fieldmark.transforms.record import TransformRecord, build_transform_record
 from fieldmark.transforms.statistics import measure_statistics
 
 __all__ = [
     "EvalTransform",
+    "Preparation",
     "TrainTransform",
     "TransformRecord",
     "build_eval_transform",
