@@ -3,7 +3,8 @@
 Layout: a page with the header (JSON), one record a row (height, width, checksum), then one slot of
 equal size a row. Slots nobody wrote take no room where the file system knows sparse files. A row is
 valid from the moment its record is written, after its pixels; so a process killed at any moment,
-and any number of processes that write the same row, leave a file that can be used.
+and any number of processes that write the same row, leave a file that can be used. What a power
+cut, a failing disk or another program does to pixels shows in the checksum when they are read.
 
 The file is read and written by plain calls instead of a memory map. On a full disk a map ends the
 process (SIGBUS) where a write raises an error; and the pages of a map count as memory of each
@@ -16,7 +17,6 @@ import contextlib
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import FileIO
@@ -34,7 +34,7 @@ from fieldmark.data.scan import hash_content
 
 VERSION = 1
 _PAGE = 4096
-_RECORD = np.dtype([("height", "<u2"), ("width", "<u2"), ("checksum", "<u4")])
+_RECORD = np.dtype([("height", "<u2"), ("width", "<u2"), ("unused", "<u4"), ("checksum", "<u8")])
 _LONGEST_SIDE = 2**16 - 1
 # In the header's page, where a change needs no room on the disk.
 _STOPPED_AT = _PAGE - 1
@@ -88,8 +88,6 @@ def open_decoded(
             say(f"{path}: {fault}; it is made anew")
         if fault is not None or not path.exists():
             _make(path, layout)
-        else:
-            _drop_damaged(path, layout, say)
     except OSError as error:
         say(f"{path}: {error.strerror}; images are decoded in each epoch")
         return None
@@ -173,23 +171,6 @@ def _make(path: Path, layout: _Layout) -> None:
         raise
 
 
-def _drop_damaged(path: Path, layout: _Layout, say: Callable[[str], None]) -> None:
-    """Forget rows whose pixels are not those that were written (power cut, failing disk).
-
-    Checked here, once, because it takes a tenth of the time of decoding.
-    """
-    num_damaged = 0
-    with path.open("r+b", buffering=0) as file:
-        file.seek(_STOPPED_AT)
-        file.write(b"\0")
-        for row, record in enumerate(_read_records(file, layout)):
-            if record["height"] and _read_pixels(file, layout, row, record) is None:
-                _write_at(file, layout.record_at(row), bytes(_RECORD.itemsize))
-                num_damaged += 1
-    if num_damaged:
-        say(f"{path}: {num_damaged} stored image(s) are damaged and are decoded again")
-
-
 class DecodedImages:
     """The rows of a store. Processes may share it by fork or by pickling; each opens the file."""
 
@@ -234,7 +215,7 @@ class DecodedImages:
             record = self._records[row]
             if not record["height"]:
                 return None
-            return _read_pixels(file, self._layout, row, record, check=False)
+            return _read_pixels(file, self._layout, row, record)
         except OSError:
             return None
 
@@ -251,7 +232,7 @@ class DecodedImages:
         if hash_content(data).encode() != self._hashes[row]:
             return
         content = pixels.permute(1, 2, 0).contiguous().numpy().tobytes()  # (h, w, 3)
-        record = np.array([(height, width, zlib.crc32(content))], _RECORD)
+        record = np.array([(height, width, 0, _sum_up(np.frombuffer(content, np.uint8)))], _RECORD)
         try:
             _write_at(file, self._layout.slot_at(row), content)
             _write_at(file, self._layout.record_at(row), record.tobytes())
@@ -312,24 +293,28 @@ class DecodedImages:
 def _read_records(file: FileIO, layout: _Layout) -> NDArray[np.void]:
     records = np.zeros(layout.num_rows, _RECORD)
     file.seek(_PAGE)
-    file.readinto(records.view(np.uint8))
+    file.readinto(records.view(np.uint8).data)
     return records
 
 
-def _read_pixels(
-    file: FileIO, layout: _Layout, row: int, record: np.void, *, check: bool = True
-) -> Tensor | None:
+def _read_pixels(file: FileIO, layout: _Layout, row: int, record: np.void) -> Tensor | None:
     """(3, h, w) uint8 in the memory order (h, w, 3); None where they are not as written."""
     height, width = int(record["height"]), int(record["width"])
     if 3 * height * width > layout.slot_bytes:
         return None
     pixels = np.empty((height, width, 3), np.uint8)
     file.seek(layout.slot_at(row))
-    if file.readinto(pixels) != pixels.size:
+    if file.readinto(pixels.data) != pixels.size:
         return None
-    if check and zlib.crc32(pixels.data) != record["checksum"]:
+    if _sum_up(pixels.reshape(-1)) != record["checksum"]:
         return None
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _sum_up(content: NDArray[np.uint8]) -> int:
+    """The sum of all words of 8 bytes, modulo 2^64: a tenth of the time of a CRC."""
+    whole = content.size // 8 * 8
+    return (int(content[:whole].view("<u8").sum()) + int(content[whole:].sum())) % 2**64
 
 
 def _write_at(file: FileIO, place: int, content: bytes) -> None:

@@ -19,6 +19,7 @@ AUTO_LIMIT_BYTES = 4 * 2**30
 # Left on the disk for checkpoints and everybody else.
 RESERVE_BYTES = 2**30
 _PROBED = 32
+_WHAT_HELPS = " (with crop: resized, data.augment.crop_from=shrunk keeps smaller ones)"
 
 
 def open_stores(
@@ -38,7 +39,6 @@ def open_stores(
     is_auto = recipe.cache == "auto"
     place = folder.decoded_dir if is_auto else Path(recipe.cache).absolute()
     sizes = {name: _estimate(split.select(name), how) for name, how in preparations.items()}
-    sizes = {name: size for name, size in sizes.items() if size.num_bytes}
     needed = sum(size.num_bytes for size in sizes.values())
     refusal = _find_refusal(needed, place, is_auto=is_auto)
     if refusal is not None:
@@ -46,7 +46,7 @@ def open_stores(
         return {}
     hashes = {row["image"]: row["content_hash"] for row in folder.load_split()}
     stores = {}
-    for name in sizes:
+    for name in (name for name, size in sizes.items() if size.num_bytes):
         form = StoredForm(preparations[name].name, preparations[name].max_px)
         store = open_decoded(place, hashes, form, say)
         if store is not None:
@@ -88,10 +88,7 @@ def _estimate(table: Table, preparation: Preparation) -> _Size:
 def _find_refusal(needed: int, place: Path, *, is_auto: bool) -> str | None:
     """Why so many bytes are not stored there; None where they are."""
     if needed == 0:
-        return (
-            "they are too large for that as a whole (data.augment.crop_from=shrunk cuts from "
-            "smaller ones)"
-        )
+        return f"they are too large for that{_WHAT_HELPS}"
     room = f"about {_megabytes(needed)} would be needed"
     if is_auto and needed > AUTO_LIMIT_BYTES:
         return f"{room}, more than {_megabytes(AUTO_LIMIT_BYTES)}; cache=FOLDER keeps any number"
@@ -118,11 +115,15 @@ def _allocated_bytes(file: Path) -> int:
 
 def _announce(sizes: Mapping[str, _Size], needed: int, place: Path, *, is_auto: bool) -> str:
     stored = sum(size.num_stored for size in sizes.values())
+    too_large = sum(size.num_images for size in sizes.values()) - stored
     end = "until the run has finished" if is_auto else "for later runs too"
-    return (
+    text = (
         f"Decoded images are kept in {place} {end} (about {_megabytes(needed)} for {stored} "
         "images), so that later epochs need not decode them; cache=off turns this off"
     )
+    if too_large:
+        text += f". About {too_large} images are too large to be kept{_WHAT_HELPS}"
+    return text
 
 
 def _megabytes(num_bytes: int) -> str:
