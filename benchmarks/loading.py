@@ -132,7 +132,7 @@ def measure_speed(folder: Path, size: int, scale: tuple[float, float]) -> None:
 
 
 class Numbered:
-    """Rows of one folder as any number of different images: a number behind the end of each JPEG."""
+    """One folder as any number of different images: a number behind the end of each JPEG."""
 
     def __init__(self, folder: Path) -> None:
         self.names = sorted(str(path) for path in folder.rglob("*.jpg"))
