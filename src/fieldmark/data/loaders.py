@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from fieldmark.data.decoded import DecodedImages, DecodedTransform
 from fieldmark.data.images import decode_image
 from fieldmark.data.sampling import EpochOrder, Indices, SampleAddress
 from fieldmark.data.stores import ImageStore
@@ -71,7 +72,7 @@ class Batches(Protocol):
 
 def build_loader(
     table: Table,
-    transform: Callable[..., Tensor],
+    transform: Callable[..., Tensor] | DecodedTransform,
     *,
     batch_size: int,
     order: EpochOrder | None,
@@ -86,11 +87,14 @@ def build_loader(
     With an `order`, `transform(image, seed)` is called with a seed of each image's own. Without
     one the rows come as they stand, for evaluation, and `transform(image)` takes no seed. Both
     map an RGB image to (3, H, W) float32, H and W the same for all. `batch_size` is per process.
-    `encode_tags` gives the batches `tags`; it gets a seed wherever the transform does.
+    `encode_tags` gives the batches `tags`; it gets a seed wherever the transform does. A
+    `DecodedTransform` gives the same bits, sooner once they are stored.
 
     Raises `TableError` for labels that are no class, `DataError` for too few training images.
     """
-    images = _Images(table, transform, encode_tags, seed=None if order is None else seed)
+    decoded = transform.images if isinstance(transform, DecodedTransform) else None
+    kind = _Images if decoded is None else _StoredImages
+    images = kind(table, transform, encode_tags, seed=None if order is None else seed)
     return Loader(
         images,
         order or EpochOrder.in_table_order(table),
@@ -98,6 +102,7 @@ def build_loader(
         num_workers=num_workers,
         num_processes=num_processes,
         process_index=process_index,
+        decoded=decoded,
     )
 
 
@@ -113,7 +118,9 @@ class Loader:
         num_workers: int,
         num_processes: int,
         process_index: int,
+        decoded: DecodedImages | None = None,
     ) -> None:
+        self._decoded = decoded
         self.num_batches = order.num_batches(batch_size, num_processes)
         self._addresses = _Addresses(order, batch_size, num_processes, process_index)
         start_method = _start_method() if num_workers else None
@@ -121,7 +128,7 @@ class Loader:
             images,
             batch_sampler=self._addresses,
             num_workers=num_workers,
-            collate_fn=_Collate(images.empty_batch()),
+            collate_fn=images.collate(),
             pin_memory=torch.cuda.is_available(),
             # Left to itself, DataLoader would draw from torch's global generator.
             generator=torch.Generator(),
@@ -145,6 +152,8 @@ class Loader:
                 "shared memory has run out: use fewer workers (workers=0 uses none), a smaller "
                 "batch size, or in a container a larger --shm-size"
             ) from error
+        if self._decoded is not None:
+            self._decoded.tell()
 
 
 def _start_method() -> str:
@@ -231,6 +240,10 @@ class _Images(Dataset[_Sample]):
             tags=None if self._encode_tags is None else self._encode_tags(None)[None, :][:0],
         )
 
+    def collate(self) -> Callable[[Any], Batch]:
+        """What makes a `Batch` of what is read."""
+        return _Collate(self.empty_batch())
+
     def _apply(self, image: Image.Image, address: SampleAddress) -> Tensor:
         seed = self._derive_seed("augment", address)
         return self._transform(image) if seed is None else self._transform(image, seed)
@@ -246,6 +259,60 @@ class _Images(Dataset[_Sample]):
         if self._seed is None:
             return None
         return derive_seed(self._seed, what, address.epoch, address.position, address.draw)
+
+
+class _StoredImages(_Images):
+    """The same, a batch at a time, with prepared images from a store."""
+
+    def __init__(
+        self,
+        table: Table,
+        transform: Callable[..., Tensor],
+        encode_tags: TagEncoder | None,
+        *,
+        seed: int | None,
+    ) -> None:
+        super().__init__(table, transform, encode_tags, seed=seed)
+        assert isinstance(transform, DecodedTransform)
+        self._staged, self._decoded = transform.transform, transform.images
+        rows = [self._decoded.row_of(row.image) for row in table.rows]
+        self._rows = np.array(rows, dtype=np.int64)
+        self._empty = self.empty_batch()
+
+    def collate(self) -> Callable[[Any], Batch]:
+        """Batches are read whole."""
+        return _take_as_is
+
+    def __getitems__(self, addresses: list[SampleAddress]) -> Batch:
+        """The batch of these addresses."""
+        samples: list[_Sample] = []
+        # One at a time, so that of large images only one is in memory.
+        images = self._staged.finish(self._prepare(addresses, samples), at_most=len(addresses))
+        return _Collate(self._empty)(samples, images)
+
+    def _prepare(
+        self, addresses: list[SampleAddress], samples: list[_Sample]
+    ) -> Iterator[tuple[Tensor, int | None]]:
+        """Yield the readable images with their seeds; note all of them in `samples`."""
+        for address in addresses:
+            position = address.position
+            target = self._labels.read(position)
+            try:
+                pixels = self._read(position)
+            except UnreadableImageError as error:
+                samples.append(_Sample(position, target, None, reason=str(error)))
+                continue
+            samples.append(_Sample(position, target, pixels[:0], self._encode(address)))
+            yield pixels, self._derive_seed("augment", address)
+
+    def _read(self, position: int) -> Tensor:
+        row = int(self._rows[position])
+        pixels = self._decoded.read(row)
+        if pixels is None:
+            data = self._store.read(self._names[position].as_py())
+            pixels = self._staged.prepare(decode_image(data))
+            self._decoded.write(row, data, pixels)
+        return pixels
 
 
 class Labels:
@@ -313,18 +380,20 @@ def _check_labels(table: Table) -> None:
 
 @dataclass(frozen=True)
 class _Collate:
-    """Samples -> `Batch`; `empty` is the batch of none."""
+    """Samples -> `Batch`; `empty` is the batch of none. `images` are those of the readable."""
 
     empty: Batch
 
-    def __call__(self, samples: list[_Sample]) -> Batch:
+    def __call__(self, samples: list[_Sample], images: Tensor | None = None) -> Batch:
         unreadable = tuple((s.position, s.reason) for s in samples if s.image is None)
         readable = [sample for sample in samples if sample.image is not None]
         if not readable:
             return replace(self.empty, unreadable=unreadable)
-        # In a worker, default_collate writes right into memory shared with the parent.
+        if images is None:
+            # In a worker, default_collate writes right into memory shared with the parent.
+            images = default_collate([sample.image for sample in readable])
         return Batch(
-            images=default_collate([sample.image for sample in readable]),
+            images=images,
             targets=default_collate([sample.target for sample in readable]),
             positions=default_collate([sample.position for sample in readable]),
             unreadable=unreadable,
@@ -332,3 +401,7 @@ class _Collate:
             if self.empty.tags is None
             else default_collate([sample.tags for sample in readable]),
         )
+
+
+def _take_as_is(batch: Batch) -> Batch:
+    return batch

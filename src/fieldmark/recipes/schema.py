@@ -81,6 +81,11 @@ class Augment(Section):
     crop_margin_px: int = Field(
         default=32, ge=0, le=1024, description="extra pixels for crop: random"
     )
+    crop_from: Literal["whole", "shrunk"] = Field(
+        default="whole",
+        description="crop: resized cuts from the whole image, or from one shrunk once so that the "
+        "average crop has image_size: faster, slightly softer",
+    )
     crop_scale: tuple[Share, Share] = Field(
         default=(0.35, 1.0), description="range of the area kept by crop: resized"
     )
@@ -457,7 +462,13 @@ class Recipe(Section):
     workers: int = Field(
         default=-1, ge=-1, le=256, description="loader processes; -1: by the machine"
     )
-    cache: str = Field(default="off", description="folder for prepared data, or off")
+    cache: str = Field(
+        default="auto",
+        min_length=1,
+        description="where decoded images and stored features are kept: a folder (shared by "
+        "runs), auto (the run's folder; images while it trains, if they are small), or off (no "
+        "images; features in the run's folder). Images so kept change no bit of what is learned",
+    )
     views: int = Field(
         default=2,
         ge=0,

@@ -82,6 +82,11 @@ class RunFolder:
         return self.path / "features"
 
     @property
+    def decoded_dir(self) -> Path:
+        """Decoded images, while the run trains."""
+        return self.path / "decoded"
+
+    @property
     def best_dir(self) -> Path:
         """Weights and configuration of the selected epoch."""
         return self.path / "best"
@@ -216,6 +221,10 @@ class RunFolder:
         """Remove a run that stopped before it had any weights, so that its name is free again."""
         if find_folder(self.last_dir) is None and find_folder(self.best_dir) is None:
             shutil.rmtree(self.path)
+
+    def drop_decoded(self) -> None:
+        """Remove the decoded images of a run that has finished."""
+        shutil.rmtree(self.decoded_dir, ignore_errors=True)
 
     def find_best(self) -> Path:
         """The folder with the selected weights; a run that has none yet is refused."""

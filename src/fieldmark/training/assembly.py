@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fieldmark.data.decoded import DecodedImages, DecodedTransform, StagedTransform
 from fieldmark.data.images import decode_image
 from fieldmark.data.loaders import Batches, build_loader
 from fieldmark.data.sampling import EpochOrder
@@ -30,6 +31,7 @@ from fieldmark.recipes import Recipe
 from fieldmark.runs.best import Identity, check_start
 from fieldmark.runs.folder import RunFolder
 from fieldmark.seeds import derive_seed
+from fieldmark.training.decoding import open_stores
 from fieldmark.training.devices import Placement, build_accelerator
 from fieldmark.training.events import Listener, ModelReady, Note
 from fieldmark.training.frozen import Frozen, StoredFeatures, explain_unstored
@@ -47,6 +49,7 @@ from fieldmark.training.schedules import Schedule
 from fieldmark.training.schooling import Schooling
 from fieldmark.training.tag_masking import TagMasking
 from fieldmark.transforms import (
+    Preparation,
     TransformRecord,
     build_eval_transform,
     build_train_transform,
@@ -57,6 +60,17 @@ from fieldmark.transforms import (
 
 # Stored features in one evaluated batch; a head needs little memory.
 EVAL_BATCH_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where batches come from beside the image files.
+
+    features: of a frozen backbone, in place of images; images: decoded before, by split.
+    """
+
+    features: StoredFeatures | None
+    images: Mapping[str, DecodedImages]
 
 
 @dataclass(frozen=True)
@@ -97,12 +111,12 @@ class Assembler:
         """Everything that the loop needs."""
         recipe = self.recipe
         accelerator = build_accelerator(self.placement)
-        train = split.select("train")
+        train, val = split.select("train"), split.select("val")
         objective = self._build_objective(classifier, identity, train)
-        stored = self._store_features(classifier, identity, split, objective)
-        loader = self._train_loader(train, identity, stored)
+        sources = self._open_sources(classifier, identity, split, objective)
+        loader = self._train_loader(train, identity, sources)
         model, optimizer = accelerator.prepare(
-            classifier if stored is None else HeadOnly(classifier),
+            classifier if sources.features is None else HeadOnly(classifier),
             build_optimizer(classifier, recipe.optim),
         )
         return Parts(
@@ -113,7 +127,7 @@ class Assembler:
             mixing=_build_mixing(recipe),
             averaged=_build_average(classifier, recipe.ema),
             train_loader=loader,
-            evaluate=self._build_evaluation(split.select("val"), identity, stored),
+            evaluate=self._build_evaluation(val, identity, sources),
             accelerator=accelerator,
         )
 
@@ -172,6 +186,14 @@ class Assembler:
             return ClassificationObjective(loss)
         return ComposedObjective(loss, distillation, exclusion, masking)
 
+    def _open_sources(
+        self, classifier: Classifier, identity: Identity, split: Table, objective: Objective
+    ) -> Sources:
+        features = self._store_features(classifier, identity, split, objective)
+        if features is not None:  # then images are read once, which is no use to keep
+            return Sources(features, {})
+        return Sources(None, self._open_decoded(split, identity))
+
     def _store_features(
         self, classifier: Classifier, identity: Identity, split: Table, objective: Objective
     ) -> StoredFeatures | None:
@@ -185,17 +207,26 @@ class Assembler:
         frozen = Frozen(self.folder, self.recipe, self.placement, self.listener)
         return frozen.store(classifier, identity, split)
 
-    def _train_loader(
-        self, train: Table, identity: Identity, stored: StoredFeatures | None
-    ) -> Batches:
+    def _open_decoded(self, split: Table, identity: Identity) -> Mapping[str, DecodedImages]:
+        preparations = {
+            "train": Preparation.for_training(identity.transform),
+            "val": Preparation.for_evaluation(identity.transform),
+        }
+        return open_stores(
+            self.folder, self.recipe, split, preparations, lambda text: self.listener(Note(text))
+        )
+
+    def _train_loader(self, train: Table, identity: Identity, sources: Sources) -> Batches:
         recipe = self.recipe
         order = EpochOrder.for_training(train, seed=recipe.seed, sampling=recipe.sampling)
-        if stored is not None:
+        if sources.features is not None:
             batch_size = recipe.optim.batch_size
-            return stored.train_loader(train, order, batch_size=batch_size, seed=recipe.seed)
+            return sources.features.train_loader(
+                train, order, batch_size=batch_size, seed=recipe.seed
+            )
         return build_loader(
             train,
-            build_train_transform(identity.transform),
+            _through(sources.images.get("train"), build_train_transform(identity.transform)),
             batch_size=recipe.optim.batch_size,
             order=order,
             seed=recipe.seed,
@@ -204,7 +235,7 @@ class Assembler:
         )
 
     def _build_evaluation(
-        self, val: Table, identity: Identity, stored: StoredFeatures | None
+        self, val: Table, identity: Identity, sources: Sources
     ) -> Callable[[nn.Module], Mapping[str, float]] | None:
         if len(val) == 0:
             self.listener(
@@ -213,12 +244,12 @@ class Assembler:
             return None
         batch_size = 2 * self.recipe.optim.batch_size
         loader: Batches
-        if stored is not None:
-            loader = stored.eval_loader(val, batch_size=max(EVAL_BATCH_SIZE, batch_size))
+        if sources.features is not None:
+            loader = sources.features.eval_loader(val, batch_size=max(EVAL_BATCH_SIZE, batch_size))
         else:
             loader = build_loader(
                 val,
-                build_eval_transform(identity.transform),
+                _through(sources.images.get("val"), build_eval_transform(identity.transform)),
                 batch_size=batch_size,
                 order=None,
                 seed=self.recipe.seed,
@@ -230,7 +261,7 @@ class Assembler:
             assert isinstance(model, Classifier)
             return compute_metrics(
                 collect_predictions(
-                    model if stored is None else HeadOnly(model),
+                    model if sources.features is None else HeadOnly(model),
                     loader,
                     val,
                     device=self.placement.device,
@@ -239,6 +270,12 @@ class Assembler:
             )
 
         return evaluate
+
+
+def _through(
+    decoded: DecodedImages | None, transform: StagedTransform
+) -> StagedTransform | DecodedTransform:
+    return transform if decoded is None else DecodedTransform(transform, decoded)
 
 
 def _build_encoder(identity: Identity) -> TagEncoder | None:

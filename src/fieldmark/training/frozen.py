@@ -99,7 +99,7 @@ class Frozen:
         return stored
 
     def _root(self) -> Path:
-        if self.recipe.cache == "off":
+        if self.recipe.cache in ("auto", "off"):
             return self.folder.features_dir
         return Path(self.recipe.cache).expanduser().absolute() / "features"
 

@@ -175,6 +175,7 @@ class _Session:
         self.listener(Saved("last", self.folder.last_dir))
 
     def _finish(self, progress: Progress) -> None:
+        self.folder.drop_decoded()
         self.folder.save_metrics(progress.lines)
         peak = peak_memory_mb()
         speed = progress.total_images / max(progress.total_seconds, 1e-9)

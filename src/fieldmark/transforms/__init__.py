@@ -7,6 +7,7 @@ from fieldmark.transforms.pipelines import (
     build_eval_transform,
     build_train_transform,
 )
+from fieldmark.transforms.preparation import Preparation
 from fieldmark.transforms.record import TransformRecord, build_transform_record
 from fieldmark.transforms.statistics import measure_statistics
 from fieldmark.transforms.views import PLAIN, View, ViewTransform, choose_views, is_random
@@ -14,6 +15,7 @@ from fieldmark.transforms.views import PLAIN, View, ViewTransform, choose_views,
 __all__ = [
     "PLAIN",
     "EvalTransform",
+    "Preparation",
     "TrainTransform",
     "TransformRecord",
     "View",

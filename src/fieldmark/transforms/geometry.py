@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
@@ -20,6 +21,7 @@ INTERPOLATION_MODES = {
 # Resized by its shorter side, a strip of 1 x 50,000 px would become larger than memory.
 _LARGEST_ASPECT = 8
 _WHITE = 255
+_HAS_BILINEAR_UINT8 = "AVX" in torch.backends.cpu.get_cpu_capability()
 
 
 def read_pixels(image: Image.Image) -> Tensor:
@@ -56,6 +58,22 @@ def fit_side(pixels: Tensor, *, side: int, resize: Resize, interpolation: Interp
         pixels, _size_after(height, width, side, resize), interpolation=mode, antialias=True
     )
     return _pad_to_square(resized, side) if resize == "pad" else resized
+
+
+def resize_quickly(pixels: Tensor, side: int, interpolation: Interpolation) -> Tensor:
+    """Resize (3, H, W) uint8, antialiased, to (3, side, side).
+
+    torchvision's `resize` without its overhead, which is as large as the work for small images.
+    It hands uint8 to torch where torch has a path for it, and so may be left out there.
+    """
+    if tuple(pixels.shape[1:]) == (side, side):
+        return pixels
+    if interpolation == "bicubic" or _HAS_BILINEAR_UINT8:
+        return interpolate(pixels[None], (side, side), mode=interpolation, antialias=True)[0]
+    resized: Tensor = functional.resize(
+        pixels, [side, side], interpolation=INTERPOLATION_MODES[interpolation], antialias=True
+    )
+    return resized
 
 
 def _cut_strip(pixels: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ back afterwards: an augmented image depends on the image and its seed alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,12 +17,8 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from fieldmark.recipes.schema import Augment
-from fieldmark.transforms.geometry import (
-    INTERPOLATION_MODES,
-    fit_for_evaluation,
-    fit_side,
-    read_pixels,
-)
+from fieldmark.transforms.geometry import INTERPOLATION_MODES, read_pixels, resize_quickly
+from fieldmark.transforms.preparation import Preparation
 from fieldmark.transforms.record import TransformRecord
 
 Step = Callable[[Tensor], Tensor]
@@ -43,12 +38,26 @@ class EvalTransform:
     """RGB image -> (3, image_size, image_size) float32, normalised; nothing is random."""
 
     def __init__(self, record: TransformRecord) -> None:
-        self._fit = _EvalFit(record)
+        self.preparation = Preparation.for_evaluation(record)
         self._normalize = _Normalize(record)
+        self._image_size = record.image_size
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Transform one image."""
-        return self._normalize(_scale_to_unit(self._fit(read_pixels(image))))
+        return self._normalize(_scale_to_unit(self.prepare(image)))
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """RGB image -> (3, h, w) uint8: what can be stored."""
+        return self.preparation(read_pixels(image))
+
+    def finish(self, prepared: Iterable[tuple[Tensor, int | None]], *, at_most: int) -> Tensor:
+        """Prepared images (the seeds play no part) -> (B, 3, image_size, image_size) float32."""
+        images = torch.empty(at_most, 3, self._image_size, self._image_size)
+        count = 0
+        for pixels, _ in prepared:
+            images[count] = pixels
+            count += 1
+        return self._normalize(images[:count].div_(255))
 
 
 class TrainTransform:
@@ -57,83 +66,128 @@ class TrainTransform:
     Crop, flips, RandAugment, colour jitter, rotation with zoom, and erasing follow each other in
     this order; those that the record leaves out cost nothing. With none of them the result
     equals `EvalTransform`'s.
+
+    It has two parts, one after the other: `prepare` is the same each time, so its result may be
+    stored; `finish` is random. In one call or in two, the bits are the same.
     """
 
     def __init__(self, record: TransformRecord) -> None:
         augment = record.augment
-        self._steps: tuple[Step, ...] = (
-            _crop_step(record),
+        self.preparation = Preparation.for_training(record)
+        self._image_size = record.image_size
+        # Changes of whole numbers, then changes of fractions.
+        self._changes: tuple[Step, ...] = (
+            *_crop_step(record),
             *_flip_steps(augment),
             *_color_steps(record),
-            _scale_to_unit,
-            *_warp_steps(augment),
-            _Normalize(record),
-            *_erasing_steps(augment),
         )
+        self._warps = tuple(_warp_steps(augment))
+        self._normalize = _Normalize(record)
+        self._erasings = tuple(_erasing_steps(augment))
 
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
         """Transform one image; `seed` is any whole number of 64 bits."""
-        values = read_pixels(image)  # (3, H, W) uint8
-        with _draws_from(seed):
-            for step in self._steps:
-                values = step(values)
-        return values
+        return self.finish([(self.prepare(image), seed)], at_most=1)[0]
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """RGB image -> (3, h, w) uint8: what can be stored."""
+        return self.preparation(read_pixels(image))
+
+    def finish(self, prepared: Iterable[tuple[Tensor, int | None]], *, at_most: int) -> Tensor:
+        """Prepared images, each with its seed -> (B, 3, image_size, image_size) float32."""
+        images = torch.empty(at_most, 3, self._image_size, self._image_size)
+        count = 0
+        with torch.random.fork_rng(devices=[]):
+            for pixels, seed in prepared:
+                # torch.manual_seed would also reseed the generators of GPUs, which nobody would
+                # restore.
+                torch.default_generator.manual_seed(seed or 0)
+                self._change(pixels, images[count])
+                count += 1
+        images = images[:count]
+        if self._is_whole():
+            # On the batch, for want of anything that needs the fractions of one image.
+            self._normalize(images.div_(255))
+        return images
+
+    def _is_whole(self) -> bool:
+        return not self._warps and not self._erasings
+
+    def _change(self, pixels: Tensor, image: Tensor) -> None:
+        """Write the changed image to `image`; fractions only where a change needs them."""
+        for step in self._changes:
+            pixels = step(pixels)
+        if self._is_whole():
+            image.copy_(pixels)
+            return
+        values = _scale_to_unit(pixels)
+        steps: tuple[Step, ...] = (*self._warps, self._normalize, *self._erasings)
+        for step in steps:
+            values = step(values)
+        image.copy_(values)
 
 
-@contextmanager
-def _draws_from(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would also reseed the generators of GPUs, which nobody would restore.
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-def _crop_step(record: TransformRecord) -> Step:
+def _crop_step(record: TransformRecord) -> Iterator[Step]:
     augment = record.augment
     if augment.crop == "random":
-        return _RandomCrop(record)
-    if augment.crop == "resized":
-        return v2.RandomResizedCrop(  # type: ignore[no-any-return]
-            record.image_size,
-            scale=augment.crop_scale,
-            ratio=augment.crop_aspect,
-            interpolation=INTERPOLATION_MODES[record.interpolation],
-            antialias=True,
-        )
-    return _EvalFit(record)
+        yield _CutSquare(record.image_size)
+    elif augment.crop == "resized":
+        yield _ResizedCrop(record)
 
 
 @dataclass(frozen=True)
-class _EvalFit:
-    record: TransformRecord
+class _CutSquare:
+    """Cut out a square of `side` px at a random place."""
+
+    side: int
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        return fit_for_evaluation(
-            pixels,
-            image_size=self.record.image_size,
-            resize=self.record.resize,
-            crop=self.record.crop,
-            interpolation=self.record.interpolation,
-        )
+        top = _draw_index(pixels.shape[1] - self.side + 1)
+        left = _draw_index(pixels.shape[2] - self.side + 1)
+        return pixels[:, top : top + self.side, left : left + self.side]
 
 
-@dataclass(frozen=True)
-class _RandomCrop:
-    """Resize to image_size plus a margin, cut out a square of image_size at a random place."""
+class _ResizedCrop:
+    """torchvision's `RandomResizedCrop` draw for draw, at a fraction of its overhead."""
 
-    record: TransformRecord
+    _ATTEMPTS = 10
+
+    def __init__(self, record: TransformRecord) -> None:
+        low, high = record.augment.crop_aspect
+        self._side = record.image_size
+        self._scale = record.augment.crop_scale
+        self._aspect = record.augment.crop_aspect
+        # In 32 bits, as torchvision has them.
+        self._log_aspect = tuple(torch.log(torch.tensor([low, high])).tolist())
+        self._interpolation = record.interpolation
+        self._drawn = torch.empty(1)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        size = self.record.image_size
-        resized = fit_side(
-            pixels,
-            side=size + self.record.augment.crop_margin_px,
-            resize=self.record.resize,
-            interpolation=self.record.interpolation,
-        )
-        top = _draw_index(resized.shape[1] - size + 1)
-        left = _draw_index(resized.shape[2] - size + 1)
-        return resized[:, top : top + size, left : left + size]
+        top, left, height, width = self._draw_box(pixels.shape[1], pixels.shape[2])
+        box = pixels[:, top : top + height, left : left + width]
+        return resize_quickly(box, self._side, self._interpolation)
+
+    def _draw_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        for _ in range(self._ATTEMPTS):
+            area = height * width * self._drawn.uniform_(*self._scale).item()
+            aspect = self._drawn.uniform_(*self._log_aspect).exp_().item()
+            wide = round(math.sqrt(area * aspect))
+            tall = round(math.sqrt(area / aspect))
+            if 0 < wide <= width and 0 < tall <= height:
+                top = _draw_index(height - tall + 1)
+                left = _draw_index(width - wide + 1)
+                return top, left, tall, wide
+        return self._largest_box(height, width)
+
+    def _largest_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """The largest in the middle whose aspect is in the range."""
+        tall, wide = height, width
+        low, high = self._aspect
+        if width / height < low:
+            tall = round(width / low)
+        elif width / height > high:
+            wide = round(height * high)
+        return (height - tall) // 2, (width - wide) // 2, tall, wide
 
 
 def _draw_index(count: int) -> int:
@@ -142,9 +196,20 @@ def _draw_index(count: int) -> int:
 
 def _flip_steps(augment: Augment) -> Iterator[Step]:
     if augment.horizontal_flip:
-        yield v2.RandomHorizontalFlip(augment.horizontal_flip)
+        yield _RandomFlip(augment.horizontal_flip, axis=2)
     if augment.vertical_flip:
-        yield v2.RandomVerticalFlip(augment.vertical_flip)
+        yield _RandomFlip(augment.vertical_flip, axis=1)
+
+
+@dataclass(frozen=True)
+class _RandomFlip:
+    """torchvision's flips draw for draw, at a fifth of their overhead."""
+
+    probability: float
+    axis: int
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return pixels.flip(self.axis) if torch.rand(1).item() < self.probability else pixels
 
 
 def _color_steps(record: TransformRecord) -> Iterator[Step]:

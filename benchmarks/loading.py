@@ -1,0 +1,175 @@
+"""Images per CPU second of the loader, first and later epochs, against timm's; peak memory.
+
+python benchmarks/loading.py speed FOLDER... [--size 224]   folders of images, any depth
+python benchmarks/loading.py photos OUT [NUM]               draw NUM JPEGs of 500 x 375
+python benchmarks/loading.py memory FOLDER NUM              peak MB with NUM images of 32 px
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fieldmark.data.decoded import DecodedTransform, StoredForm, open_decoded
+from fieldmark.data.loaders import build_loader
+from fieldmark.data.sampling import EpochOrder
+from fieldmark.data.scan import hash_content
+from fieldmark.data.stores import FolderStore
+from fieldmark.data.table import Row, Table
+from fieldmark.recipes.schema import Augment
+from fieldmark.transforms import TransformRecord, build_train_transform
+from fieldmark.transforms.pipelines import TrainTransform
+
+BATCH_SIZE = 32
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def draw_photos(out: Path, num_images: int) -> None:
+    """JPEGs whose Huffman data are about as long as those of photographs (quality 90)."""
+    out.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    for number in range(num_images):
+        layers = [
+            Image.fromarray(
+                generator.integers(0, 256, (side * 3 // 4, side, 3), dtype=np.uint8)
+            ).resize((500, 375), Image.Resampling.BICUBIC)
+            for side in (6, 40, 200)
+        ]
+        picture = Image.blend(Image.blend(layers[0], layers[1], 0.3), layers[2], 0.15)
+        picture.save(out / f"{number}.jpg", quality=90)
+
+
+def read_folder(folder: Path) -> Table:
+    """All JPEGs as one class."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))
+    rows = tuple(Row(name, ("all",), split="train") for name in names)
+    return Table(rows, FolderStore(folder), str(folder), class_names=("all",))
+
+
+def build_transform(size: int, crop_from: str, scale: tuple[float, float]) -> TrainTransform:
+    """Random resized crop and flip, as timm's."""
+    augment = Augment(
+        crop="resized",
+        crop_from=crop_from,  # type: ignore[arg-type]
+        crop_scale=scale,
+        horizontal_flip=0.5,
+    )
+    return build_train_transform(
+        TransformRecord(size, "squash", 1.0, "bicubic", *IMAGENET, augment)
+    )
+
+
+def epochs_of_fieldmark(
+    table: Table, transform: TrainTransform, num_epochs: int
+) -> Iterator[float]:
+    """Images per CPU second of each epoch; the store is new."""
+    hashes = {row.image: hash_content(table.store.read(row.image)) for row in table.rows}
+    form = StoredForm(transform.preparation.name, transform.preparation.max_px)
+    with tempfile.TemporaryDirectory() as folder:
+        decoded = open_decoded(Path(folder), hashes, form, print)
+        assert decoded is not None
+        loader = build_loader(
+            table,
+            DecodedTransform(transform, decoded),
+            batch_size=BATCH_SIZE,
+            order=EpochOrder.for_training(table, seed=0, sampling="natural"),
+            seed=0,
+            num_workers=0,
+        )
+        for epoch in range(num_epochs):
+            start = time.process_time()
+            count = sum(len(batch) for batch in loader.epoch(epoch))
+            yield count / (time.process_time() - start)
+
+
+def epochs_of_timm(
+    folder: Path, size: int, scale: tuple[float, float], num_epochs: int
+) -> Iterator[float]:
+    """The same with timm's loader; on a CPU it normalises in the transform."""
+    from timm.data import create_dataset, create_loader
+
+    loader = create_loader(
+        create_dataset("", root=str(folder)),
+        input_size=(3, size, size),
+        batch_size=BATCH_SIZE,
+        is_training=True,
+        use_prefetcher=False,
+        scale=scale,
+        ratio=(3 / 4, 4 / 3),
+        hflip=0.5,
+        color_jitter=None,
+        interpolation="bicubic",
+        mean=IMAGENET[0],
+        std=IMAGENET[1],
+        num_workers=0,
+        persistent_workers=False,
+    )
+    for _ in range(num_epochs):
+        start = time.process_time()
+        count = sum(len(images) for images, _ in loader)
+        yield count / (time.process_time() - start)
+
+
+def measure_speed(folder: Path, size: int, scale: tuple[float, float]) -> None:
+    """One line a loader: the first epoch, then the later ones."""
+    table = read_folder(folder)
+    timm = list(epochs_of_timm(folder, size, scale, 2))
+    print(f"{folder.name}, {len(table)} images, {size} px, crop {scale}", flush=True)
+    print("  timm             " + "  ".join(f"{speed:.0f}" for speed in timm), flush=True)
+    for crop_from in ("whole", "shrunk"):
+        transform = build_transform(size, crop_from, scale)
+        speeds = list(epochs_of_fieldmark(table, transform, 3))
+        shown = "  ".join(f"{speed:.0f} ({speed / max(timm):.1f}x)" for speed in speeds)
+        print(f"  fieldmark {crop_from:6} {shown}", flush=True)
+
+
+class Numbered:
+    """One folder as any number of different images: a number behind the end of each JPEG."""
+
+    def __init__(self, folder: Path) -> None:
+        self.names = sorted(str(path) for path in folder.rglob("*.jpg"))
+
+    def read(self, key: str) -> bytes:
+        """The bytes of image number `key`."""
+        number = int(key)
+        return Path(self.names[number % len(self.names)]).read_bytes() + number.to_bytes(8, "big")
+
+
+def measure_memory(folder: Path, num_rows: int) -> None:
+    """Two epochs over `num_rows` images, each with a row of its own in the store."""
+    rows = tuple(Row(str(row), ("all",), split="train") for row in range(num_rows))
+    table = Table(rows, Numbered(folder), str(folder), class_names=("all",))
+    transform = build_transform(32, "shrunk", (0.35, 1.0))
+    speeds = list(epochs_of_fieldmark(table, transform, 2))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{num_rows} images: peak {peak:.0f} MB, {speeds[0]:.0f} then {speeds[1]:.0f} images/s")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("speed", "photos", "memory"))
+    parser.add_argument("places", nargs="+")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--scale", type=float, nargs=2, default=(0.35, 1.0))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.what == "photos":
+        draw_photos(Path(given.places[0]), int(given.places[1]))
+    elif given.what == "memory":
+        measure_memory(Path(given.places[0]), int(given.places[1]))
+    else:
+        for place in given.places:
+            measure_speed(Path(place), given.size, tuple(given.scale))
+
+
+if __name__ == "__main__":
+    main()

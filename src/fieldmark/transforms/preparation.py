@@ -1,0 +1,129 @@
+"""The part of a pipeline that is the same each time, and so can be done once and stored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from fieldmark.transforms.geometry import INTERPOLATION_MODES, fit_for_evaluation, fit_side
+from fieldmark.transforms.record import TransformRecord
+
+# Whole images up to this many times the network's input are worth storing; larger ones would fill
+# disks, and reading them approaches decoding.
+_LARGEST_WHOLE = 4
+_LEAST_WHOLE_PX = 256**2
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """(3, H, W) uint8 -> (3, h, w) uint8 by the record alone.
+
+    fit: as in evaluation. margin: fitted to image_size plus the margin of crop: random. whole:
+    left as it is. shrunk: by `shrink_to_area`, for crop: resized with crop_from: shrunk.
+    """
+
+    record: TransformRecord
+    kind: Literal["fit", "margin", "whole", "shrunk"]
+
+    @classmethod
+    def for_evaluation(cls, record: TransformRecord) -> Preparation:
+        """Everything that evaluation does to uint8."""
+        return cls(record, "fit")
+
+    @classmethod
+    def for_training(cls, record: TransformRecord) -> Preparation:
+        """What comes before the first random change."""
+        augment = record.augment
+        if augment.crop == "resized":
+            return cls(record, augment.crop_from)
+        return cls(record, "margin" if augment.crop == "random" else "fit")
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Prepare the pixels of one image."""
+        record = self.record
+        if self.kind == "whole":
+            return pixels
+        if self.kind == "shrunk":
+            return shrink_to_area(pixels, self.max_px, record)
+        if self.kind == "margin":
+            return fit_side(
+                pixels,
+                side=self._margin_side,
+                resize=record.resize,
+                interpolation=record.interpolation,
+            )
+        return fit_for_evaluation(
+            pixels,
+            image_size=record.image_size,
+            resize=record.resize,
+            crop=record.crop,
+            interpolation=record.interpolation,
+        )
+
+    @property
+    def max_px(self) -> int:
+        """Most pixels of a prepared image that is worth storing."""
+        size = self.record.image_size
+        if self.kind == "whole":
+            return max(_LARGEST_WHOLE * size**2, _LEAST_WHOLE_PX)
+        if self.kind == "shrunk":
+            low, high = self.record.augment.crop_scale
+            return math.ceil(size**2 / ((low + high) / 2))
+        if self.kind == "margin":
+            # resize: shorter leaves the longer side as it follows: twice as long in nearly all.
+            return self._margin_side**2 * (2 if self.record.resize == "shorter" else 1)
+        return size**2
+
+    @property
+    def name(self) -> str:
+        """All that the result depends on besides the image."""
+        record = self.record
+        how = f"{self.kind} {record.image_size} {record.interpolation}"
+        if self.kind == "whole":
+            return "whole"
+        if self.kind == "shrunk":
+            return f"{how} to {self.max_px} px"
+        if self.kind == "margin":
+            return f"{how} {record.resize} margin {record.augment.crop_margin_px}"
+        return f"{how} {record.resize} {record.crop!r}"
+
+    def stored_px(self, height: int, width: int) -> int:
+        """About how many pixels are stored of an image of this size; 0: too large to be stored."""
+        if self.kind == "fit":
+            return self.max_px
+        if self.kind == "shrunk":
+            return min(height * width, self.max_px)
+        needed = height * width
+        if self.kind == "margin":
+            aspect = max(height, width) / min(height, width)
+            needed = math.ceil(
+                self._margin_side**2 * (aspect if self.record.resize == "shorter" else 1)
+            )
+        return needed if needed <= self.max_px else 0
+
+    @property
+    def _margin_side(self) -> int:
+        return self.record.image_size + self.record.augment.crop_margin_px
+
+
+def shrink_to_area(pixels: Tensor, max_px: int, record: TransformRecord) -> Tensor:
+    """Resize (3, H, W) uint8, antialiased, to at most `max_px` pixels of the same aspect.
+
+    `max_px` is image_size^2 over the mean share of the area that a crop keeps: the average crop
+    then has as many pixels as the network's input. Smaller crops are enlarged, by up to
+    sqrt(mean share / smallest share) a side (1.39 for shares 0.35 to 1). Smaller images are left
+    as they are.
+    """
+    height, width = pixels.shape[1:]
+    factor = math.sqrt(max_px / (height * width))
+    if factor >= 1.0:
+        return pixels
+    size = [max(1, math.floor(height * factor)), max(1, math.floor(width * factor))]
+    resized: Tensor = functional.resize(
+        pixels, size, interpolation=INTERPOLATION_MODES[record.interpolation], antialias=True
+    )
+    return resized
