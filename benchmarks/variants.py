@@ -174,7 +174,8 @@ def _run(
 
 def _render(study: Study, results: Sequence[dict[str, Any]]) -> str:
     """A Markdown table: mean and standard deviation over seeds."""
-    keys = [key for key in results[0] if key not in {"variant", "seed", "images"}]
+    every = dict.fromkeys(key for result in results for key in result)
+    keys = [key for key in every if key not in {"variant", "seed", "images"}]
     lines = [f"| variant | seeds | {' | '.join(keys)} |", "|---" * (len(keys) + 2) + "|"]
     for variant in study.variants:
         rows = [row for row in results if row["variant"] == variant]
