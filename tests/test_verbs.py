@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import fieldmark as fm
-from fieldmark import verbs
 from fieldmark.cli import main
 from fieldmark.data.prepare import hash_table
 from fieldmark.data.samples import draw_sample
@@ -26,6 +25,7 @@ from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.tables import save_table
 from fieldmark.seeds import derive_seed
 from fieldmark.transforms import build_transform_record
+from fieldmark.verbs.training import _resolve_files
 
 HALF = Statistics(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -204,5 +204,5 @@ def test_a_named_vocabulary_file_is_written_absolute_into_the_recipe(
         ("bert-base-uncased", "bert-base-uncased"),
     ):
         tags = {"tokenizer": "wordpiece", "vocabulary": name}
-        resolved = verbs._resolve_files(Recipe(model=Model(tags=tags)))
+        resolved = _resolve_files(Recipe(model=Model(tags=tags)))
         assert resolved.model.tags.vocabulary == expected
