@@ -87,6 +87,11 @@ class RunFolder:
         return self.path / "decoded"
 
     @property
+    def figures_dir(self) -> Path:
+        """Figures as PNG and SVG."""
+        return self.path / "figures"
+
+    @property
     def best_dir(self) -> Path:
         """Weights and configuration of the selected epoch."""
         return self.path / "best"
