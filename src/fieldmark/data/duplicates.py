@@ -10,7 +10,7 @@ own neighbours: a ratio test, as D. Lowe's for keypoints (IJCV 2004, section 7.1
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -40,6 +40,7 @@ _NUM_SORTS = 32
 _WINDOW = 16
 _CROWD_SIZE = 10_000
 _CHUNK = 8192
+_BLOCK = 512  # what a description needs besides itself is five times as large
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,19 @@ def join_pairs(pairs: Iterable[tuple[Node, Node]]) -> list[list[Node]]:
     return list(members.values())
 
 
-def find_near_pairs(fingerprints: Bytes) -> Indices:
-    """Index pairs (P, 2) of fingerprints (N, bytes) that show the same thing."""
+def find_near_pairs(
+    fingerprints: Bytes, wanted: Callable[[Indices], npt.NDArray[np.bool_]] | None = None
+) -> Indices:
+    """Index pairs (P, 2) of fingerprints (N, bytes) that show the same thing.
+
+    The lower index comes first. `wanted` says of pairs (P, 2) which are to be looked at.
+    """
     num_grey = GREY_SIDE**2
     grey, colour = fingerprints[:, :num_grey], fingerprints[:, num_grey:]
-    pairs, distance = _verify(grey, colour, _find_candidates(grey))
+    candidates = _find_candidates(grey)
+    if wanted is not None:
+        candidates = candidates[wanted(candidates)]
+    pairs, distance = _verify(grey, colour, candidates)
     doubtful = distance > SAME_DISTANCE
     images = np.unique(pairs[doubtful])
     crowd = np.full(len(grey), np.inf, dtype=np.float32)
@@ -171,6 +180,12 @@ def find_near_pairs(fingerprints: Bytes) -> Indices:
     allowed = NEIGHBOUR_RATIO * crowd[pairs].min(axis=1, initial=np.inf)
     near: Indices = pairs[~doubtful | (distance <= allowed)]
     return near
+
+
+def form_distance(first: Bytes, second: Bytes) -> Floats:
+    """How unlike two thumbnails (P, 1024) are, pair by pair, (P,): 1 - cosine of local contrast."""
+    distance: Floats = 1 - (_describe(first) * _describe(second)).sum(axis=1)
+    return distance
 
 
 def _find_candidates(grey: Bytes) -> Indices:
@@ -214,8 +229,7 @@ def _verify(grey: Bytes, colour: Bytes, pairs: Indices) -> tuple[Indices, Floats
     kept, distances = [np.empty((0, 2), dtype=np.int64)], [np.empty(0, dtype=np.float32)]
     for start in range(0, len(pairs), _CHUNK):
         chunk = pairs[start : start + _CHUNK]
-        first, second = (_describe(grey[chunk[:, side]]) for side in (0, 1))
-        distance = 1 - (first * second).sum(axis=1)
+        distance = form_distance(grey[chunk[:, 0]], grey[chunk[:, 1]])
         difference = colour[chunk[:, 0]].astype(np.float32) - colour[chunk[:, 1]]
         # A cast over the whole picture is a matter of light, not of what it shows.
         planes = difference.reshape(-1, 2, COLOUR_SIDE**2)
@@ -245,12 +259,15 @@ def _crowd_distance(grey: Bytes, images: Indices) -> Floats:
 
 def _describe(grey: Bytes) -> Floats:
     """Unit vectors (N, 1024) of local contrast; zeros, at distance 1 from all, for a blank one."""
-    pixels = grey.reshape(-1, GREY_SIDE, GREY_SIDE).astype(np.float32)
-    detail = pixels - _blur(pixels)
-    local = detail / (np.sqrt(np.maximum(_blur(detail**2), 0)) + _CONTRAST_FLOOR)
-    vectors = local.reshape(-1, GREY_SIDE**2)
-    length = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
-    described: Floats = vectors / np.maximum(length, 1e-6)
+    described = np.empty((len(grey), GREY_SIDE**2), dtype=np.float32)
+    for start in range(0, len(grey), _BLOCK):
+        block = grey[start : start + _BLOCK]
+        pixels = block.reshape(-1, GREY_SIDE, GREY_SIDE).astype(np.float32)
+        detail = pixels - _blur(pixels)
+        local = detail / (np.sqrt(np.maximum(_blur(detail**2), 0)) + _CONTRAST_FLOOR)
+        vectors = local.reshape(-1, GREY_SIDE**2)
+        length = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+        described[start : start + _BLOCK] = vectors / np.maximum(length, 1e-6)
     return described
 
 

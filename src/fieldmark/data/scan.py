@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,6 +23,8 @@ FINGERPRINT_BYTES = GREY_SIDE**2 + 2 * COLOUR_SIDE**2
 
 _BATCH = 64
 _NAMED_IN_ERROR = 5
+
+Fact = TypeVar("Fact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def scan_table(
     images = tuple(dict.fromkeys(row.image for row in table.rows))
     facts: dict[str, ImageFacts] = {}
     errors: dict[str, str] = {}
-    for batch in _scan_batches(table.store, images, num_workers):
+    for batch in read_each(images, partial(scan_image, table.store), num_workers):
         for image, result in batch:
             if isinstance(result, ImageFacts):
                 facts[image] = result
@@ -84,7 +88,11 @@ def scan_table(
 
 def scan_image(store: ImageStore, image: str) -> ImageFacts:
     """Read, hash and decode one image; raise `UnreadableImageError` if that fails."""
-    data = store.read(image)
+    return describe_image(image, store.read(image))
+
+
+def describe_image(image: str, data: bytes) -> ImageFacts:
+    """Hash and decode the bytes of one image; raise `UnreadableImageError` if that fails."""
     picture = decode_image(data)
     pixels = hashlib.blake2b(picture.tobytes(), digest_size=16)
     pixels.update(f"{picture.width}x{picture.height}".encode())
@@ -139,34 +147,31 @@ def drop_unreadable(table: Table, scan: Scan, max_bad: float) -> tuple[Table, tu
     return table.with_rows(rows, note), bad
 
 
-ScanResult = tuple[str, ImageFacts | str]
-
-
-def _scan_batches(
-    store: ImageStore, images: Sequence[str], num_workers: int
-) -> Iterator[list[ScanResult]]:
-    """Scan in batches, in order.
+def read_each(
+    images: Sequence[str], read: Callable[[str], Fact], num_threads: int
+) -> Iterator[list[tuple[str, Fact | str]]]:
+    """Read images in batches, in order: what `read` makes of each, or why it cannot be read.
 
     Decoding, resizing and hashing leave Python's lock, so threads share the work; processes
     would need a main module that can be imported anew, which a user's script often is not.
     """
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
 
-    def scan(batch: Sequence[str]) -> list[ScanResult]:
-        return [_scan_or_reason(store, image) for image in batch]
+    def read_batch(batch: Sequence[str]) -> list[tuple[str, Fact | str]]:
+        return [(image, _read_or_reason(image, read)) for image in batch]
 
-    if num_workers <= 1:
-        yield from map(scan, batches)
+    if num_threads <= 1:
+        yield from map(read_batch, batches)
         return
-    with ThreadPoolExecutor(num_workers) as executor:
-        yield from executor.map(scan, batches)
+    with ThreadPoolExecutor(num_threads) as executor:
+        yield from executor.map(read_batch, batches)
 
 
-def _scan_or_reason(store: ImageStore, image: str) -> ScanResult:
+def _read_or_reason(image: str, read: Callable[[str], Fact]) -> Fact | str:
     try:
-        return image, scan_image(store, image)
+        return read(image)
     except UnreadableImageError as error:
-        return image, without_place(str(error), image)
+        return without_place(str(error), image)
 
 
 def _name_first(bad: Sequence[BadImage]) -> str:

@@ -20,6 +20,7 @@ from fieldmark.data.sources.huggingface import read_huggingface
 from fieldmark.data.sources.labels import with_classes
 from fieldmark.data.sources.options import Options
 from fieldmark.data.sources.paths import is_file, is_folder, list_folder
+from fieldmark.data.sources.rows import SPLIT_NAMES
 from fieldmark.data.sources.tabular import READERS, read_tabular
 from fieldmark.data.sources.torchvision_sets import read_torchvision
 from fieldmark.data.table import Table
@@ -105,6 +106,11 @@ def _expand_home(path: Path) -> Path:
 def _read_path(path: Path, options: Options) -> Table:
     ending = path.suffix.lower()
     if is_folder(path):
+        inside = _find_table(path) if options.labelled else None
+        if inside is not None:
+            table = read_tabular(inside, options)
+            note = f"{path} holds no class folders but one table, {inside.name}, which was read."
+            return replace(table, notes=(note, *table.notes))
         _check_options("folder", options)
         return read_folder(path, options)
     if not is_file(path):
@@ -119,6 +125,15 @@ def _read_path(path: Path, options: Options) -> Table:
         f"{path} is no table that can be read: a table ends in {quoted(READERS)}. "
         "A spreadsheet can be saved as .csv (UTF-8)."
     )
+
+
+def _find_table(folder: Path) -> Path | None:
+    """The only table in a folder whose sub-folders, one at most, cannot be classes."""
+    inside = [path for path in list_folder(folder) if not path.name.startswith(".")]
+    folders = [path for path in inside if is_folder(path)]
+    tables = [path for path in inside if path.suffix.lower() in READERS and is_file(path)]
+    is_split = any(path.name.lower() in SPLIT_NAMES for path in folders)
+    return tables[0] if len(tables) == 1 and len(folders) <= 1 and not is_split else None
 
 
 def _no_such_source(path: Path) -> str:
