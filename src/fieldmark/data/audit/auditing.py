@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fieldmark.data.audit.classes import ClassSize, find_similar_names, size_classes
 from fieldmark.data.audit.crops import CropReport, Geometry, measure_crops
@@ -21,7 +22,9 @@ from fieldmark.data.audit.odd import OddImage, count_colours, find_odd
 from fieldmark.data.duplicates import find_duplicates
 from fieldmark.data.scan import BadImage
 from fieldmark.data.table import Table
-from fieldmark.data.tags.leaks import TagLeak, find_tag_leaks
+
+if TYPE_CHECKING:
+    from fieldmark.data.tags.leaks import TagLeak
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def audit_table(
         leaks=find_leaks(table, groups),
         classes=size_classes(table, errors.keys(), join_groups(groups)),
         similar_names=find_similar_names(table.class_names),
-        tag_leaks=find_tag_leaks(table),
+        tag_leaks=_find_tag_leaks(table),
         crops=measure_crops(look.scan.facts, geometry or Geometry()),
         seconds=time.perf_counter() - start,
     )
@@ -103,3 +106,12 @@ def audit_table(
 def _find_groups(table: Table, look: Look) -> tuple[CopyGroup, ...]:
     duplicates = find_duplicates(look.scan)
     return group_copies(table, duplicates, find_flipped(look.scan, duplicates))
+
+
+def _find_tag_leaks(table: Table) -> tuple[TagLeak, ...]:
+    if not any(row.tags for row in table.rows):
+        return ()
+    # The tags' own room imports torch, which costs seconds and 300 MB.
+    from fieldmark.data.tags.leaks import find_tag_leaks
+
+    return find_tag_leaks(table)

@@ -1,0 +1,1 @@
+"""Plans: what to measure, train and look into before the time is spent."""
