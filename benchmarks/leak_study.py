@@ -25,11 +25,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fieldmark as fm
+from fieldmark.data.audit.deep import Network
 from fieldmark.data.duplicates import Duplicates, drop_conflicts, find_duplicates
 from fieldmark.data.scan import scan_table
 from fieldmark.data.splits import split_table
 from fieldmark.data.table import Row, Table
-from fieldmark.planning.embeddings import Network, embed_images
+from fieldmark.planning.embeddings import embed_images
 from fieldmark.recipes.schema import Split
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

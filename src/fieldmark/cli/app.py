@@ -24,6 +24,7 @@ flattening or attention. Nothing is computed and no weights are loaded.
 COMMANDS = {
     "demo": ("demo:demo", "Draw sample leaves, train on them, evaluate: the main job in a minute."),
     "sample": ("sample:sample", "Write a drawn sample set as a folder with a table."),
+    "check": ("check:check", "Look for faults in labelled images before training on them."),
     "train": ("train:train", "Train one run from labelled images and evaluate it."),
     "evaluate": ("evaluate:evaluate", "Score a run on a split or on other labelled images."),
     "predict": ("predict:predict", "Classify files, folders and tables."),

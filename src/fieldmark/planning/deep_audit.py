@@ -6,19 +6,19 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
 
 from fieldmark.data.audit.auditing import Audit
+from fieldmark.data.audit.deep import DeepAudit, Network, SuspectLabel
 from fieldmark.data.audit.groups import CopyGroup, join_groups, sort_groups
 from fieldmark.data.audit.looking import Progress
 from fieldmark.data.duplicates import join_pairs
 from fieldmark.data.table import Row
 from fieldmark.errors import DataError
-from fieldmark.planning.embeddings import Embeddings, Network, embed_images
+from fieldmark.planning.embeddings import Embeddings, embed_images
 from fieldmark.seeds import derive_seed
 
 NUM_FOLDS = 5
@@ -36,37 +36,6 @@ _BLOCK = 1024
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class SuspectLabel:
-    """An image whose label the network, which had not seen it or its copies, finds unlikely.
-
-    given_probability and suggested_probability: out of fold, of its label and of the likeliest.
-    """
-
-    image: str
-    label: str
-    suggested: str
-    given_probability: float
-    suggested_probability: float
-
-
-@dataclass(frozen=True)
-class DeepAudit:
-    """What a frozen network and a linear classifier on its features tell of a set.
-
-    accuracy: out of fold, of the images that took part. suspects: worst first. look_alikes: groups
-    that the audit without a network had not found. notes: what was left out, and why.
-    """
-
-    network: Network
-    num_images: int
-    accuracy: float | None
-    suspects: tuple[SuspectLabel, ...]
-    look_alikes: tuple[CopyGroup, ...]
-    notes: tuple[str, ...]
-    seconds: float
 
 
 def check_packages() -> None:
@@ -242,7 +211,9 @@ def find_close_pairs(vectors: Floats) -> list[tuple[int, int]]:
         distance[np.arange(len(own)), own] = np.inf
         if count > 1:
             crowd[own] = np.partition(distance, rank - 1, axis=1)[:, rank - 1]
-        row, column = np.nonzero(distance <= LOOKALIKE_DISTANCE)
+        # As close as its own neighbours allow; those of the other are asked once all are known.
+        allowed = np.clip(NEIGHBOUR_RATIO * crowd[own], SAME_DISTANCE, LOOKALIKE_DISTANCE)
+        row, column = np.nonzero(distance <= allowed[:, None])
         later = row + start < column
         close += zip(
             (row[later] + start).tolist(),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fieldmark.data.audit.deep import Network
 from fieldmark.data.loaders import build_loader
 from fieldmark.data.table import Row, Table
 from fieldmark.errors import WeightsError
@@ -18,21 +19,9 @@ from fieldmark.recipes.schema import Data, Model
 from fieldmark.training.devices import choose_device
 from fieldmark.transforms import build_eval_transform, build_transform_record
 
-DEFAULT_MODEL = "vit_tiny_patch16_224"
 BATCH_SIZE = 32
 
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Network:
-    """Which network looks: a name of the catalog or of timm, and a weights file of one's own.
-
-    Without a file its published weights are taken, and fetched where they are not cached.
-    """
-
-    model: str = DEFAULT_MODEL
-    weights: str | None = None
 
 
 @dataclass(frozen=True)
