@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from fieldmark.errors import FieldmarkError
     from fieldmark.models.summary.table import Summary, summarize
     from fieldmark.recipes import Recipe, read_recipe
-    from fieldmark.verbs import Evaluation, Run, load_run, train
+    from fieldmark.verbs import Check, Evaluation, Run, check, load_run, train
 
 __version__ = "0.1.0"
 __all__ = [
+    "Check",
     "Evaluation",
     "FieldmarkError",
     "Recipe",
@@ -34,6 +35,7 @@ __all__ = [
     "Run",
     "Summary",
     "Table",
+    "check",
     "load_run",
     "read_recipe",
     "read_table",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Check": "fieldmark.verbs",
     "Evaluation": "fieldmark.verbs",
     "FieldmarkError": "fieldmark.errors",
     "Recipe": "fieldmark.recipes",
@@ -49,6 +52,7 @@ _HOMES = {
     "Run": "fieldmark.verbs",
     "Summary": "fieldmark.models.summary.table",
     "Table": "fieldmark.data.table",
+    "check": "fieldmark.verbs",
     "load_run": "fieldmark.verbs",
     "read_recipe": "fieldmark.recipes",
     "read_table": "fieldmark.data.sources",

@@ -108,7 +108,12 @@ def _deep_as_json(deep: DeepAudit) -> dict[str, object]:
 def draw_audit(found: Check) -> list[Shown]:
     """Findings, then the first groups under different labels, the first leaks, the classes."""
     audit = found.audit
-    shown: list[Shown] = [f"note     {note}" for note in audit.table.notes]
+    shown: list[Shown] = [
+        f"data     {audit.table.source}",
+        f"images   {audit.num_images:,} of {len(audit.classes):,} classes, looked at in "
+        f"{audit.seconds:.1f} s",
+        *(f"note     {note}" for note in audit.table.notes),
+    ]
     shown.append(_draw_findings(found))
     disputed = [group for group in audit.duplicates if group.is_disputed]
     if disputed and audit.table.task != "multilabel":
@@ -123,11 +128,7 @@ def draw_audit(found: Check) -> list[Shown]:
 
 
 def _draw_findings(found: Check) -> Table:
-    audit = found.audit
-    table = _table(
-        f"{audit.table.source}: {audit.num_images:,} images, {len(audit.classes):,} classes, "
-        f"looked at in {audit.seconds:.1f} s"
-    )
+    table = _table()
     table.add_column("", no_wrap=True)
     table.add_column("topic", no_wrap=True)
     table.add_column("found", overflow="fold", ratio=1)
@@ -201,9 +202,9 @@ def _draw_sizes(audit: Audit) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def _table(title: str | None = None) -> Table:
     return Table(
-        title=Text(title, style="bold"),
+        title=None if title is None else Text(title, style="bold"),
         box=box.SIMPLE_HEAD,
         title_justify="left",
         padding=(0, 2, 0, 0),

@@ -19,7 +19,6 @@ from fieldmark.data.audit.findings import KIND_NAMES, Finding
 from fieldmark.data.audit.groups import CopyGroup
 from fieldmark.data.audit.odd import ODD_KINDS, OddImage
 from fieldmark.errors import StorageError
-from fieldmark.reporting.material import as_text
 from fieldmark.reporting.thumbnails import Thumbnails
 from fieldmark.reporting.wording import WORDING
 from fieldmark.runs.files import save_text
@@ -92,7 +91,8 @@ def render_audit(audit: Audit, deep: DeepAudit | None, findings: Sequence[Findin
         odd_kinds=ODD_KINDS,
         max_listed=MAX_LISTED,
     )
-    return as_text(page)
+    # A file name whose bytes are not UTF-8, made readable.
+    return page.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def check_place(path: Path) -> None:

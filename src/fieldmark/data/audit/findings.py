@@ -27,6 +27,14 @@ KIND_NAMES: dict[Kind, str] = {
 }
 
 
+_KIND_PHRASES: dict[Kind, str] = {
+    "repeated": "listed in several rows",
+    "exact": "with identical pixels",
+    "flipped": "of mirror images",
+    "near": "of look-alikes",
+}
+
+
 @dataclass(frozen=True)
 class Finding:
     """One sentence on one topic, and what to do about it (empty where nothing is)."""
@@ -112,8 +120,8 @@ def _copies(audit: Audit) -> Iterator[Finding]:
         yield Finding("copies", "fine", "No picture comes twice.")
         return
     told = "; ".join(
-        f"{_count(len(groups), 'group')} ({_count_images(groups)}) {KIND_NAMES[kind]}"
-        for kind in KIND_NAMES
+        f"{_count(len(groups), 'group')} {phrase} ({_count_images(groups)})"
+        for kind, phrase in _KIND_PHRASES.items()
         if (groups := [group for group in audit.duplicates if group.kind == kind])
     )
     naive = (
@@ -125,7 +133,7 @@ def _copies(audit: Audit) -> Iterator[Finding]:
         )
     )
     advice = "" if audit.has_split else "Training keeps copies on one side, mirror images aside."
-    yield Finding("copies", "look", f"{told[0].upper()}{told[1:]}.{naive}", advice)
+    yield Finding("copies", "look", f"{told}.{naive}", advice)
 
 
 def _leaks(audit: Audit) -> Iterator[Finding]:
@@ -199,13 +207,8 @@ def _crops(audit: Audit) -> Iterator[Finding]:
             f" {_count(crops.num_enlarged, 'image')} smaller than the network's "
             f"{crops.geometry.image_size} px."
         )
-    advice = (
-        ""
-        if agrees
-        else (
-            f"Train with data.resize={setting} data.crop={crops.crop if crops.advice == 'crop' else 1}."
-        )
-    )
+    crop = crops.crop if crops.advice == "crop" else 1
+    advice = "" if agrees else f"Train with data.resize={setting} data.crop={crop:g}."
     yield Finding(
         "crops",
         "fine" if agrees else "look",
