@@ -44,9 +44,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class ShownGroup:
-    """A group of copies. `num_more` of its rows are not shown."""
+    """A group of copies, all the same picture or not. `num_more` of its rows are not shown."""
 
     how: str
+    is_one_picture: bool
     is_disputed: bool
     pictures: tuple[Picture, ...]
     num_more: int
@@ -166,6 +167,7 @@ class _Pictures:
         rows = group.rows[:MAX_MEMBERS]
         return ShownGroup(
             how=KIND_NAMES[group.kind],
+            is_one_picture=group.kind in ("repeated", "exact"),
             is_disputed=group.is_disputed,
             pictures=tuple(self.show(row.image, caption(row.label, row.split)) for row in rows),
             num_more=len(group.rows) - len(rows),
