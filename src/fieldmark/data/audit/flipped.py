@@ -64,8 +64,9 @@ def flip(fingerprints: Bytes, axis: int) -> Bytes:
     count, num_grey = len(fingerprints), GREY_SIDE**2
     grey = fingerprints[:, :num_grey].reshape(count, GREY_SIDE, GREY_SIDE)
     colour = fingerprints[:, num_grey:].reshape(count, 2, COLOUR_SIDE, COLOUR_SIDE)
-    flipped = [np.flip(grey, axis), np.flip(colour, axis + 1)]
-    return np.concatenate([part.reshape(count, -1) for part in flipped], axis=1)
+    turned = np.flip(grey, axis).reshape(count, num_grey)
+    colours = np.flip(colour, axis + 1).reshape(count, 2 * COLOUR_SIDE**2)
+    return np.concatenate([turned, colours], axis=1)
 
 
 def _group_numbers(pictures: Sequence[Sequence[str]], groups: Sequence[Sequence[str]]) -> Indices:
