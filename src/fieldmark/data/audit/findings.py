@@ -171,12 +171,14 @@ def _classes(audit: Audit) -> Iterator[Finding]:
     small = [entry for entry in classes if entry.is_too_small]
     if small:
         named = _name([f"{entry.name} ({entry.num_test})" for entry in reversed(small)])
-        where = "there are" if any(entry.counts for entry in small) else f"of {TEST_SHARE:.0%}"
+        where = (
+            "in its split" if any(e.counts for e in small) else f"with {TEST_SHARE:.0%} for test"
+        )
         yield Finding(
             "too small",
             "look",
             f"{_count(len(small), 'class', 'classes')} with fewer than {MIN_TEST} different test "
-            f"pictures ({where}): {named}. One mistake moves such a class by 20 points or more.",
+            f"pictures {where}: {named}. One mistake moves such a class by 20 points or more.",
             "Collect more, or read their scores as anecdotes.",
         )
 
