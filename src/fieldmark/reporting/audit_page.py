@@ -55,7 +55,7 @@ class ShownGroup:
 
 @dataclass(frozen=True)
 class ShownCrop:
-    """A picture with the box that a crop keeps: x, y, width, height in % of its sides."""
+    """A picture with the box that a crop keeps: x, y, width, height in px."""
 
     picture: Picture
     loss: CropLoss
@@ -177,13 +177,13 @@ class _Pictures:
         if self._crops is None:
             return ()
         return tuple(
-            ShownCrop(self.show(loss.image, ""), loss, _box(*loss.keeps))
-            for loss in self._crops.worst
+            ShownCrop(self.show(loss.image, ""), loss, _box(loss)) for loss in self._crops.worst
         )
 
 
-def _box(across: float, down: float) -> tuple[float, float, float, float]:
-    return 50 * (1 - across), 50 * (1 - down), 100 * across, 100 * down
+def _box(loss: CropLoss) -> tuple[float, float, float, float]:
+    width, height = loss.width * loss.keeps[0], loss.height * loss.keeps[1]
+    return (loss.width - width) / 2, (loss.height - height) / 2, width, height
 
 
 def _build_environment() -> Environment:
