@@ -129,7 +129,7 @@ def test_the_page_opens_without_a_console_error_or_a_request(run: Run, folder: P
             assert page.locator("#labels .group.disputed").count() == 1
             assert EVIL.replace("/", "") in page.locator("#labels").inner_text()
             widths = page.evaluate("[...document.images].map((image) => image.naturalWidth)")
-            assert len(widths) >= 2 and all(widths)
+            assert widths and all(widths)
             page.close()
         browser.close()
     assert troubles == []

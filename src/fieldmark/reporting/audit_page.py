@@ -125,8 +125,9 @@ def save_audit_page(
 
 def _gather(audit: Audit, deep: DeepAudit | None, findings: tuple[Finding, ...]) -> Content:
     pictures = _Pictures(audit)
-    disputes = [g for g in audit.duplicates if g.is_disputed and audit.table.task != "multilabel"]
-    agreed = [group for group in audit.duplicates if group not in set(disputes)]
+    may_dispute = audit.table.task != "multilabel"  # there each image has its own set of labels
+    disputes = [group for group in audit.duplicates if group.is_disputed and may_dispute]
+    agreed = [group for group in audit.duplicates if not (group.is_disputed and may_dispute)]
     suspects = deep.suspects[:MAX_SUSPECTS] if deep else ()
     return Content(
         audit=audit,

@@ -170,3 +170,25 @@ def test_hostile_folder_is_read_as_its_list_expects(hostile: Path) -> None:
         assert reported in notes
     assert "caf\u00e9" in table.class_names and "..hidden" in table.class_names
     assert {"plain/sparse_5GB.png", "plain/noperm.png"} <= found
+
+
+@pytest.mark.parametrize("extra", ["elm/2.jpg", "other.csv"])
+def test_a_table_beside_class_folders_or_another_table_is_not_taken_for_the_folder(
+    make_images, extra: str
+) -> None:
+    root = make_images(["oak/1.jpg", *([extra] if extra.endswith("jpg") else [])])
+    for name in ("train.csv", *([extra] if extra.endswith("csv") else [])):
+        (root / name).write_text("image,label\noak/1.jpg,a\noak/1.jpg,b\n")
+    if extra.endswith("csv"):
+        with pytest.raises(TableError, match="at least 2 classes"):
+            read_table(root)
+    else:
+        assert read_table(root).class_names == ("elm", "oak")
+
+
+def test_a_folder_of_one_table_and_its_images_is_that_table(make_images) -> None:
+    root = make_images(["images/1.jpg", "images/2.jpg"])
+    (root / "train.csv").write_text("image,label\nimages/1.jpg,oak\nimages/2.jpg,elm\n")
+    table = read_table(root)
+    assert table.class_names == ("elm", "oak")
+    assert table.notes[0].endswith("one table, train.csv, which was read.")
