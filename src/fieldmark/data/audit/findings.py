@@ -107,7 +107,7 @@ def _copies(audit: Audit) -> Iterator[Finding]:
                 "fix",
                 f"{_count(len(surely), 'picture')} ({_count_images(surely)}) "
                 f"{'stands' if len(surely) == 1 else 'stand'} under more than one label.",
-                "Decide which label is right; training drops such images (--conflicts keep).",
+                "Decide which label is right; training drops such images, unless --conflicts keep.",
             )
         if maybe:
             yield Finding(
