@@ -1,4 +1,4 @@
-"""Compare variants of one recipe over seeds: patches, heads at three batch sizes, tags.
+"""Compare variants of one recipe over seeds: patches, heads at three batch sizes, crops, tags.
 
     python benchmarks/variants.py STUDY [--seeds 3] [--epochs N] [--out FOLDER]
 
@@ -93,6 +93,16 @@ STUDIES = {
                 "model.head_zero_init=false",
                 "model.head_token_norm=true",
             ),
+        },
+    ),
+    "crops": Study(
+        data=SHARED / "data" / "leaves" / "train.csv",
+        recipe="leaves-deit-finetune",
+        epochs=3,
+        common=FINETUNE,
+        variants={
+            "crops of the whole image": ("data.augment.crop_from=whole",),
+            "crops of the shrunk image": ("data.augment.crop_from=shrunk",),
         },
     ),
     "tags": Study(
