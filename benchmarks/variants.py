@@ -1,4 +1,4 @@
-"""Compare variants of one recipe over seeds: patches, heads at three batch sizes, tags.
+"""Compare variants of one recipe over seeds: patches, heads at three batch sizes, crops, tags.
 
     python benchmarks/variants.py STUDY [--seeds 3] [--epochs N] [--out FOLDER]
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from fieldmark.training.events import Event, Finished
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 VIT = SHARED / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k.pth"
+CACHE = Path(tempfile.gettempdir()) / "fieldmark-variants"
 METRICS = ("accuracy", "macro_f1", "nll")
 
 
@@ -93,6 +95,28 @@ STUDIES = {
                 "model.head_zero_init=false",
                 "model.head_token_norm=true",
             ),
+        },
+    ),
+    "frozen-heads": Study(
+        data=SHARED / "data" / "leaves" / "train.csv",
+        recipe="leaves-deit-frozen",
+        epochs=20,
+        # The backbone runs once for all 27 runs (but once more for the class tokens of all layers).
+        common=(*FINETUNE[:3], "views=1", f"cache={CACHE}"),
+        variants={
+            f"{head}, batch {batch}": (f"model.head={head}", f"optim.batch_size={batch}")
+            for batch in (16, 64, 256)
+            for head in ("linear", "mlp", "ifa")
+        },
+    ),
+    "crops": Study(
+        data=SHARED / "data" / "leaves" / "train.csv",
+        recipe="leaves-deit-finetune",
+        epochs=3,
+        common=FINETUNE,
+        variants={
+            "crops of the whole image": ("data.augment.crop_from=whole",),
+            "crops of the shrunk image": ("data.augment.crop_from=shrunk",),
         },
     ),
     "tags": Study(

@@ -72,6 +72,39 @@ def test_a_path_may_be_text_or_path_object(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(decode_image(str(path))), expected)
 
 
+@pytest.mark.parametrize(
+    ("least", "size"),
+    [
+        ((375, 500), (500, 375)),
+        ((188, 251), (500, 375)),
+        ((180, 240), (250, 188)),
+        ((9, 9), (63, 47)),
+    ],
+)
+def test_a_jpeg_comes_as_small_as_is_enough(least: tuple[int, int], size: tuple[int, int]) -> None:
+    data = encode(picture(500, 375), "JPEG")
+    assert decode_image(data, least_size=lambda height, width: least).size == size
+
+
+def test_a_jpeg_on_its_side_is_judged_by_its_upright_size() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(picture(500, 100), "JPEG", exif=exif)
+    seen = []
+
+    def least_size(height: int, width: int) -> tuple[int, int]:
+        seen.append((height, width))
+        return 250, 40
+
+    assert decode_image(data, least_size=least_size).size == (50, 250)
+    assert seen == [(500, 100)]
+
+
+def test_other_formats_come_whole() -> None:
+    data = encode(picture(500, 375), "PNG")
+    assert decode_image(data, least_size=lambda height, width: (9, 9)).size == (500, 375)
+
+
 def test_an_error_names_the_path_once(tmp_path: Path) -> None:
     path = tmp_path / "leaf.jpg"
     path.write_bytes(b"<!DOCTYPE html><html>404</html>")

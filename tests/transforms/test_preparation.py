@@ -9,8 +9,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from fieldmark.data.images import decode_image
 from fieldmark.recipes.schema import Augment
-from fieldmark.transforms import Preparation, TransformRecord, build_train_transform
+from fieldmark.transforms import (
+    Preparation,
+    TransformRecord,
+    build_eval_transform,
+    build_train_transform,
+)
 
 UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -103,6 +109,33 @@ def test_crops_of_shrunk_photos_differ_by_few_grey_levels(shared: Path) -> None:
         levels.append(abs(change.mean().item()))
     assert np.mean(differences) < 3.0
     assert np.mean(levels) < 0.2
+
+
+def test_photos_decoded_in_part_stay_within_a_grey_level(shared: Path) -> None:
+    """Decoded at half their side, then shrunk, against decoded whole, then shrunk."""
+    augment = Augment(crop="resized", crop_from="shrunk", crop_scale=(0.35, 1.0))
+    transform = build_train_transform(build_record(augment, image_size=64))
+    for path in sorted((shared / "data" / "leaves" / "images").glob("*.jpg"))[:60]:
+        data = path.read_bytes()
+        part = decode_image(data, least_size=transform.least_size)
+        assert part.size == (112, 112)
+        change = transform.prepare(part).float() - transform.prepare(decode_image(data)).float()
+        assert change.abs().mean() < 1.0
+        assert change.mean().abs() < 0.2
+
+
+def test_only_what_is_shrunk_may_be_decoded_in_part() -> None:
+    for augment in (
+        Augment(),
+        Augment(crop="random"),
+        Augment(crop="resized"),
+        Augment(crop="resized", crop_from="shrunk"),
+    ):
+        transform = build_train_transform(build_record(augment, image_size=64))
+        whole = transform.least_size(3000, 4000) == (3000, 4000)
+        assert whole == (augment.crop_from == "whole")
+        evaluation = build_eval_transform(build_record(augment, image_size=64))
+        assert evaluation.least_size(3000, 4000) == (3000, 4000)
 
 
 @pytest.mark.parametrize(

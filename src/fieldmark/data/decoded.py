@@ -56,6 +56,10 @@ class StagedTransform(Protocol):
         """Both parts: image and, if random, seed -> (3, H, W) float32."""
         ...
 
+    def least_size(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width at which an image of this size may be decoded."""
+        ...
+
     def prepare(self, image: Image.Image) -> Tensor:
         """RGB image -> (3, h, w) uint8."""
         ...

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fieldmark.data.decoded import DecodedImages, DecodedTransform
-from fieldmark.data.images import decode_image
+from fieldmark.data.images import LeastSize, decode_image
 from fieldmark.data.sampling import EpochOrder, Indices, SampleAddress
 from fieldmark.data.stores import ImageStore
 from fieldmark.data.table import Table
@@ -215,6 +215,8 @@ class _Images(Dataset[_Sample]):
     ) -> None:
         self._store: ImageStore = table.store
         self._transform = transform
+        # A transform that has no opinion is given whole images.
+        self._least_size: LeastSize | None = getattr(transform, "least_size", None)
         self._encode_tags = encode_tags
         self._seed = seed
         self._names = pa.array([row.image for row in table.rows], pa.large_string())
@@ -225,7 +227,8 @@ class _Images(Dataset[_Sample]):
         position = address.position
         target = self._labels.read(position)
         try:
-            image = decode_image(self._store.read(self._names[position].as_py()))
+            data = self._store.read(self._names[position].as_py())
+            image = decode_image(data, least_size=self._least_size)
         except UnreadableImageError as error:
             return _Sample(position, target, None, reason=str(error))
         return _Sample(position, target, self._apply(image, address), self._encode(address))
@@ -310,7 +313,8 @@ class _StoredImages(_Images):
         pixels = self._decoded.read(row)
         if pixels is None:
             data = self._store.read(self._names[position].as_py())
-            pixels = self._staged.prepare(decode_image(data))
+            image = decode_image(data, least_size=self._staged.least_size)
+            pixels = self._staged.prepare(image)
             self._decoded.write(row, data, pixels)
         return pixels
 

@@ -46,6 +46,10 @@ class EvalTransform:
         """Transform one image."""
         return self._normalize(_scale_to_unit(self.prepare(image)))
 
+    def least_size(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width at which an image of this size may be decoded."""
+        return self.preparation.least_size(height, width)
+
     def prepare(self, image: Image.Image) -> Tensor:
         """RGB image -> (3, h, w) uint8: what can be stored."""
         return self.preparation(read_pixels(image))
@@ -88,6 +92,10 @@ class TrainTransform:
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
         """Transform one image; `seed` is any whole number of 64 bits."""
         return self.finish([(self.prepare(image), seed)], at_most=1)[0]
+
+    def least_size(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width at which an image of this size may be decoded."""
+        return self.preparation.least_size(height, width)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """RGB image -> (3, h, w) uint8: what can be stored."""

@@ -16,6 +16,7 @@ from fieldmark.transforms.record import TransformRecord
 # disks, and reading them approaches decoding.
 _LARGEST_WHOLE = 4
 _LEAST_WHOLE_PX = 256**2
+_SPARE = 1.25
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,18 @@ class Preparation:
         if self.kind == "margin":
             return f"{how} {record.resize} margin {record.augment.crop_margin_px}"
         return f"{how} {record.resize} {record.crop!r}"
+
+    def least_size(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width that an image of this size must be decoded at, if not whole.
+
+        What is shrunk may come from a JPEG decoded at a part of its size, if that still is
+        `_SPARE` times as large a side: the mean difference to the whole decode is then below one
+        grey level of 255.
+        """
+        if self.kind != "shrunk":
+            return height, width
+        factor = min(1.0, _SPARE * math.sqrt(self.max_px / (height * width)))
+        return math.ceil(height * factor), math.ceil(width * factor)
 
     def stored_px(self, height: int, width: int) -> int:
         """About how many pixels are stored of an image of this size; 0: too large to be stored."""
