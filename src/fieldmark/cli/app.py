@@ -31,6 +31,7 @@ COMMANDS = {
     "report": ("report:report", "Write the HTML report of runs anew."),
     "recipes": ("recipes:recipes", "List the shipped recipes, or show one whole."),
     "models": ("models:models", "List the models that a recipe can name."),
+    "bench": ("bench:bench", "Measure images a second on this machine, beside its limit."),
     "summary": ("summary:summary", SUMMARY_HELP),
 }
 
