@@ -18,6 +18,7 @@ FieldmarkError                     exit code 2: the input is at fault, and the t
 │   ├── RunNotFoundError           no run folder at this path
 │   ├── RunChangedError            recipe, classes or data differ from what the run was made with
 │   └── StorageError               the disk is full or not writable; what was saved stays
+├── InspectionError                a figure that cannot be drawn as asked
 └── TrainingError
     ├── NonFiniteLossError         the loss became infinite or not a number
     └── OutOfMemoryError           the batch does not fit; the text names one that should
@@ -98,6 +99,10 @@ class RunChangedError(RunError):
 
 class StorageError(RunError):
     """Writing failed: disk full or not writable."""
+
+
+class InspectionError(FieldmarkError):
+    """A figure that cannot be drawn as asked."""
 
 
 class TrainingError(FieldmarkError):

@@ -20,7 +20,7 @@ def explain_out_of_memory(batch_size: int, attempt: Callable[[int], None]) -> It
     try:
         yield
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
     else:
@@ -55,13 +55,14 @@ def _fits(batch_size: int, attempt: Callable[[int], None]) -> bool:
     try:
         attempt(batch_size)
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return False
     return True
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that there was not enough memory, on any device."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(
         sign in text for sign in ("can't allocate memory", "not enough memory", "bad_alloc")

@@ -1,0 +1,1 @@
+"""How fast networks and loaders are on this machine, beside what the machine could do."""
