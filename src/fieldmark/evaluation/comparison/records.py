@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Test = Literal["mcnemar", "permutation", "paired t over seeds", "t over seeds", "none"]
+Test = Literal[
+    "McNemar exact",
+    "permutation",
+    "t over seeds and images",
+    "t over seeds, paired",
+    "t over seeds",
+]
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class ComparedRow:
 class ComparedPair:
     """Row `a` held against row `b`; `b` is the baseline where one is given.
 
-    difference: value of a - value of b, with its 95% interval (None: no test is possible).
+    difference: value of a - value of b, with its 95% interval.
     relative_change: difference / |value of b|; None where that is 0.
     p_adjusted: after Holm over all pairs of the comparison (Holm 1979).
     verdict: `better`, `worse`, or a sentence that begins with `cannot be told apart`; always
@@ -49,10 +55,10 @@ class ComparedPair:
     b: str
     metric: str
     difference: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float]
     relative_change: float | None
-    p_value: float | None
-    p_adjusted: float | None
+    p_value: float
+    p_adjusted: float
     test: Test
     verdict: str
     images_needed: int | None
