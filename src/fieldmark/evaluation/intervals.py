@@ -9,7 +9,7 @@ which has one end, gets the interval of its logarithm. docs/decisions/0012 has t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
@@ -47,10 +47,16 @@ def compute_intervals(
     units = build_units(outcomes.strata, pick_groups(groups, outcomes))
     values = score_outcomes(outcomes)
     samples = resample(outcomes, units, num_resamples=num_resamples, seed=seed)
-    quantile = float(stats.t.ppf(0.5 + level / 2, units.freedom))
-    evens = _count_evenly(outcomes, units)
     return {
-        name: _interval(name, value, samples[name], quantile, evens, outcomes)
+        name: bound_metric(
+            name,
+            outcomes,
+            value,
+            deviation=float(samples[name].std(ddof=1)),
+            freedom=units.freedom,
+            excess=float(samples[name].mean()) - value,
+            level=level,
+        )
         for name, value in values.items()
     }
 
@@ -82,6 +88,33 @@ def pick_groups(groups: Sequence[str] | None, outcomes: Outcomes) -> list[str] |
     return None if groups is None else [groups[row] for row in outcomes.rows]
 
 
+def bound_metric(
+    name: str,
+    outcomes: Outcomes,
+    value: float,
+    *,
+    deviation: float,
+    freedom: float,
+    excess: float = 0.0,
+    level: float = 0.95,
+) -> Interval:
+    """The interval of a metric from its standard deviation and the degrees of freedom of that.
+
+    excess: by how much resampling raises the metric. The calibration error is as much too high on
+    few images as it rises with resampling, so its lower bound is taken from below that.
+    """
+    quantile = float(stats.t.ppf(0.5 + level / 2, freedom))
+    if name == "nll":
+        factor = math.exp(quantile * deviation / value) if value > 0 else 1.0
+        return value / factor, value * factor
+    ends, even = _find_ends(name, outcomes), _count_evenly(name, outcomes)
+    low, high = score_interval(value, deviation, ends, quantile, even)
+    if name == "ece":
+        lowered = max(0.0, value - max(0.0, excess))
+        low = score_interval(lowered, deviation, ends, quantile, even)[0]
+    return low, high
+
+
 def score_interval(
     value: float, deviation: float, ends: Interval, quantile: float, even: float
 ) -> Interval:
@@ -100,30 +133,15 @@ def score_interval(
     return low + width * max(0.0, centre - half), low + width * min(1.0, centre + half)
 
 
-def _interval(
-    name: str,
-    value: float,
-    samples: Floats,
-    quantile: float,
-    evens: Mapping[str, float],
-    outcomes: Outcomes,
-) -> Interval:
-    deviation = float(samples.std(ddof=1)) if len(samples) > 1 else 0.0
-    if name == "nll":
-        factor = math.exp(quantile * deviation / value) if value > 0 else 1.0
-        return value / factor, value * factor
-    single = not outcomes.multilabel and outcomes.num_classes > 2
-    ends = (0.0, 2.0) if name == "brier" and single else ENDS.get(name, (0.0, 1.0))
-    even = evens["classes" if name in _OVER_CLASSES else "images"]
-    low, high = score_interval(value, deviation, ends, quantile, even)
-    if name == "ece":  # which is too high on few images: by as much as resampling adds to it
-        excess = max(0.0, float(samples.mean()) - value)
-        low = score_interval(max(0.0, value - excess), deviation, ends, quantile, even)[0]
-    return low, high
+def _find_ends(name: str, outcomes: Outcomes) -> Interval:
+    if name == "brier" and not outcomes.multilabel and outcomes.num_classes > 2:
+        return 0.0, 2.0
+    return ENDS.get(name, (0.0, 1.0))
 
 
-def _count_evenly(outcomes: Outcomes, units: Units) -> dict[str, float]:
-    """Images that a plain share, and a mean over the classes, rests on."""
+def _count_evenly(name: str, outcomes: Outcomes) -> float:
+    """Images that a plain share, or a mean over the classes, rests on."""
+    if name not in _OVER_CLASSES:
+        return float(len(outcomes))
     counts = np.unique(outcomes.true_class, return_counts=True)[1]
-    over_classes = len(counts) ** 2 / float((1.0 / counts).sum()) if len(counts) else 1.0
-    return {"images": float(len(units.size)), "classes": min(over_classes, float(len(units.size)))}
+    return len(counts) ** 2 / float((1.0 / counts).sum()) if len(counts) else 1.0
