@@ -133,9 +133,9 @@ def _kappa(
 
 def _beyond(observed: Floats, by_chance: Floats) -> Floats:
     room = 1.0 - by_chance
-    return np.divide(
-        observed - by_chance, room, out=np.zeros_like(room), where=~np.isclose(by_chance, 1.0)
-    )
+    told = ~np.isclose(by_chance, 1.0)
+    found: Floats = np.divide(observed - by_chance, room, out=np.zeros_like(room), where=told)
+    return found
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:

@@ -206,7 +206,7 @@ def _count_parameters(folder: RunFolder) -> int | None:
     except (OSError, struct.error, ValueError, MemoryError, OverflowError):
         return None
     return sum(
-        prod(entry["shape"])
+        int(prod(entry["shape"]))
         for name, entry in header.items()
         if name != "__metadata__" and not name.endswith(BUFFERS)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -70,10 +69,19 @@ def _name_group(group: Sequence[Contender], depth: int) -> str:
     paths = ["/".join(run.folder.path.parts[-depth:]) for run in group]
     if len(paths) == 1:
         return paths[0]
-    common = os.path.commonprefix(paths).rstrip(_JOINTS + "0123456789")
-    for word in ("seed", "s"):
-        stem = common.removesuffix(word)
-        if stem != common and stem.endswith(tuple(_JOINTS)):
+    common = _shared_start(paths)
+    bare = common.rstrip("0123456789")
+    for word in ("seed", "s", ""):
+        stem = bare.removesuffix(word)
+        if bare.endswith(word) and (not stem or stem.endswith(tuple(_JOINTS))):
             common = stem.rstrip(_JOINTS)
             break
-    return common.rstrip("/") or f"{paths[0]} and {len(paths) - 1} more"
+    return common.strip("/") or f"{paths[0]} and {len(paths) - 1} more"
+
+
+def _shared_start(texts: Sequence[str]) -> str:
+    first, last = min(texts), max(texts)
+    length = next(
+        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first)
+    )
+    return first[:length]

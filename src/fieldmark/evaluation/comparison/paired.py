@@ -95,7 +95,8 @@ def _trade_sums(
     differences = []
     for done in range(0, NUM_PERMUTATIONS, rows):
         count = min(rows, NUM_PERMUTATIONS - done)
-        signs = generator.integers(0, 2, (count, num_units), dtype=np.int8) * 2.0 - 1.0
+        tossed = generator.integers(0, 2, (count, num_units), dtype=np.int8)
+        signs = 2 * tossed.astype(np.float64) - 1
         moved = half.total(signs)
         left, right = score_totals(half, middle + moved), score_totals(half, middle - moved)
         differences.append(left[metric] - right[metric])

@@ -44,7 +44,7 @@ def judge(difference: Difference, metric: str, p_adjusted: float) -> tuple[str, 
 
 def round_up(count: float) -> int:
     """To two digits: it is an estimate."""
-    unit = 10 ** max(0, math.floor(math.log10(count)) - 1)
+    unit: int = 10 ** max(0, math.floor(math.log10(count)) - 1)
     return math.ceil(count / unit) * unit
 
 
