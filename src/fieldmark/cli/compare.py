@@ -68,7 +68,6 @@ def _draw_rows(found: Comparison) -> Table:
     table = _table(f"{found.split}: {found.num_images:,} images")
     table.add_column("run", overflow="fold", ratio=1)
     table.add_column(found.metric.replace("_", " "), justify="right", no_wrap=True)
-    table.add_column("95% interval", justify="right", no_wrap=True)
     table.add_column("seeds ± sd", justify="right", no_wrap=True)
     for name in ("params", "time", "img/s", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -76,8 +75,7 @@ def _draw_rows(found: Comparison) -> Table:
         low, high = row.intervals[found.metric]
         table.add_row(
             row.name,
-            f"{row.metrics[found.metric]:.4f}",
-            f"{low:.3f} {DASH} {high:.3f}",
+            f"{row.metrics[found.metric]:.4f}\n{low:.3f} {DASH} {high:.3f}",
             _name_seeds(row, found.metric),
             _shorten(row.parameters),
             _name_seconds(row.seconds),

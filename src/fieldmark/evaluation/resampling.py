@@ -18,6 +18,8 @@ from fieldmark.evaluation.outcomes import Floats, Ints
 
 CHUNK_NUMBERS = 4_000_000
 """Weights held at a time: 32 MB."""
+COUNTED_NUMBERS = 65_536
+"""Weights counted at a time, which the processor's cache holds."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,19 @@ def draw_weights(units: Units, num_resamples: int, seed: int) -> Iterator[Floats
     drawn[left] = units.size[left] == 1
     start, size = units.start[drawn], units.size[drawn].astype(np.uint64)
     scale = units.size / np.maximum(units.size - 1, 1)
-    rows = max(1, CHUNK_NUMBERS // max(1, len(units.size)))
+    num_units = len(units.size)
+    rows = max(1, CHUNK_NUMBERS // num_units)
+    at_once = max(1, COUNTED_NUMBERS // num_units)
     for done in range(0, num_resamples, rows):
         count = min(rows, num_resamples - done)
-        weights = np.empty((count, len(units.size)))
-        for row in range(count):
-            random = generator.integers(0, 2**32, len(start), dtype=np.uint32)
+        weights = np.empty((count, num_units))
+        for row in range(0, count, at_once):
+            part = weights[row : row + at_once]
+            random = generator.integers(0, 2**32, (len(part), len(start)), dtype=np.uint32)
             chosen = _place(random, start, size)
-            np.multiply(np.bincount(chosen, minlength=len(units.size)), scale, out=weights[row])
+            chosen += np.arange(len(part))[:, None] * num_units
+            counts = np.bincount(chosen.ravel(), minlength=part.size)
+            np.multiply(counts.reshape(part.shape), scale, out=part)
         yield weights
 
 

@@ -67,7 +67,7 @@ def compare_runs(
     found = [find_difference(pairing, metric) for _, _, pairing in twos]
     corrected = correct_for_many([difference.p_value for difference in found])
     pairs = [
-        _describe_pair(rows[a.name], rows[b.name], metric, difference, p_adjusted)
+        _describe_pair(a.name, b.name, metric, difference, p_adjusted)
         for (a, b, _), difference, p_adjusted in zip(twos, found, corrected, strict=True)
     ]
     return Comparison(
@@ -102,18 +102,16 @@ def _choose_pairs(ranked: Sequence[Entry], baseline: Path | None) -> list[tuple[
 
 
 def _describe_pair(
-    a: ComparedRow, b: ComparedRow, metric: str, difference: Difference, p_adjusted: float
+    a: str, b: str, metric: str, difference: Difference, p_adjusted: float
 ) -> ComparedPair:
-    """The relative change is of the difference that was tested, against the baseline's score."""
     verdict, images_needed = judge(difference, metric, p_adjusted)
-    held = b.metrics[metric]
     return ComparedPair(
-        a=a.name,
-        b=b.name,
+        a=a,
+        b=b,
         metric=metric,
         difference=difference.value,
         interval=difference.interval,
-        relative_change=relative_change(held + difference.value, held),
+        relative_change=relative_change(difference.against + difference.value, difference.against),
         p_value=difference.p_value,
         p_adjusted=p_adjusted,
         test=difference.test,

@@ -30,13 +30,14 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """What two entries differ by, and the two parts of its variance.
+    """What two entries differ by, and the parts of its variance.
 
-    images: the part that falls with 1 / images. seeds: the part that falls with 1 / seeds.
+    against: the second's score in what was compared. images: the part that falls with 1 / images. seeds: the part that falls with 1 / seeds.
     rest: the part that only more images could lessen, though by how much is not known.
     """
 
     value: float
+    against: float
     interval: tuple[float, float]
     p_value: float
     test: Test
@@ -60,7 +61,8 @@ def find_difference(pairing: Pairing, metric: str) -> Difference:
 def _on_images(pairing: SharedImages, metric: str) -> Difference:
     """One run each: paired on images, or on groups of them."""
     (first,), (second,) = pairing.first, pairing.second
-    value = score_outcomes(first)[metric] - score_outcomes(second)[metric]
+    against = score_outcomes(second)[metric]
+    value = score_outcomes(first)[metric] - against
     deviation = difference_deviation([first], [second], pairing.units, metric)
     if metric == "accuracy" and not pairing.has_groups:
         test: Test = "McNemar exact"
@@ -69,6 +71,7 @@ def _on_images(pairing: SharedImages, metric: str) -> Difference:
         test, p_value = "permutation", permute(first, second, pairing.units, metric)
     return Difference(
         value=value,
+        against=against,
         interval=_interval(value, deviation, pairing.units.freedom),
         p_value=p_value,
         test=test,
@@ -85,7 +88,8 @@ def _on_images_and_seeds(pairing: SharedImages, metric: str) -> Difference:
     Satterthwaite 1946.
     """
     sides = [[score_outcomes(o)[metric] for o in s] for s in (pairing.first, pairing.second)]
-    value = float(np.mean(sides[0]) - np.mean(sides[1]))
+    against = float(np.mean(sides[1]))
+    value = float(np.mean(sides[0])) - against
     images = difference_deviation(pairing.first, pairing.second, pairing.units, metric) ** 2
     freedom = sum(len(side) - 1 for side in sides)
     squares = sum(float(np.square(np.array(s) - np.mean(s)).sum()) for s in sides)
@@ -95,6 +99,7 @@ def _on_images_and_seeds(pairing: SharedImages, metric: str) -> Difference:
     effective = total**2 / parts if parts > 0 else float(freedom)
     return Difference(
         value=value,
+        against=against,
         interval=_interval(value, math.sqrt(total), effective),
         p_value=_t_test(value, math.sqrt(total), effective),
         test="t over seeds and images",
@@ -111,14 +116,16 @@ def _on_matched_splits(pairing: MatchedSplits, metric: str) -> Difference:
     The variance of the mean is s^2 (1 / n + n_test / n_train) and not s^2 / n, since the training
     sets overlap (Nadeau and Bengio 2003, section 3).
     """
+    theirs = [score_outcomes(two.second[0])[metric] for two in pairing.pairs]
     found = [
-        score_outcomes(two.first[0])[metric] - score_outcomes(two.second[0])[metric]
-        for two in pairing.pairs
+        score_outcomes(two.first[0])[metric] - held
+        for two, held in zip(pairing.pairs, theirs, strict=True)
     ]
     num_images = round(float(np.mean([two.num_images for two in pairing.pairs])))
     variance = float(np.var(found, ddof=1)) + step(metric, num_images) ** 2
     return _over_seeds(
         value=float(np.mean(found)),
+        against=float(np.mean(theirs)),
         variances=[variance],
         counts=[len(found)],
         test_share=pairing.test_share,
@@ -133,6 +140,7 @@ def _on_own_splits(pairing: OwnSplits, metric: str) -> Difference:
     num_images = round(float(np.mean([len(o) for s in (pairing.first, pairing.second) for o in s])))
     return _over_seeds(
         value=float(np.mean(sides[0]) - np.mean(sides[1])),
+        against=float(np.mean(sides[1])),
         variances=[float(np.var(s, ddof=1)) + step(metric, num_images) ** 2 for s in sides],
         counts=[len(side) for side in sides],
         test_share=pairing.test_share,
@@ -144,6 +152,7 @@ def _on_own_splits(pairing: OwnSplits, metric: str) -> Difference:
 def _over_seeds(
     *,
     value: float,
+    against: float,
     variances: Sequence[float],
     counts: Sequence[int],
     test_share: float,
@@ -158,6 +167,7 @@ def _over_seeds(
     deviation = math.sqrt(seeds + rest)
     return Difference(
         value=value,
+        against=against,
         interval=_interval(value, deviation, freedom),
         p_value=_t_test(value, deviation, freedom),
         test=test,
