@@ -130,7 +130,9 @@ def score_interval(
     square = quantile**2 / count
     centre = (share + square / 2) / (1 + square)
     half = math.sqrt(square * spread + square**2 / 4) / (1 + square)
-    return low + width * max(0.0, centre - half), low + width * min(1.0, centre + half)
+    bottom = 0.0 if share == 0 else max(0.0, centre - half)  # at an end, which it is exactly
+    top = 1.0 if share == 1 else min(1.0, centre + half)
+    return low + width * bottom, low + width * top
 
 
 def _find_ends(name: str, outcomes: Outcomes) -> Interval:

@@ -112,9 +112,7 @@ def test_seeds_with_test_splits_of_their_own_are_compared_seed_by_seed(
     assert (pair.test, pair.verdict) == ("t over seeds, paired", "better")
     assert any("seed by seed over 3 seeds" in note for note in found.notes)
     # Each s^2 counts 1 / n + n_test / n_train, not 1 / n: the training sets overlap.
-    gaps = [
-        fm.compare(runs[2 * seed : 2 * seed + 2]).pairs[0].difference for seed in range(3)
-    ]
+    gaps = [fm.compare(runs[2 * seed : 2 * seed + 2]).pairs[0].difference for seed in range(3)]
     variance = np.var(gaps, ddof=1) + 1 / 122**2
     half = 4.302653 * np.sqrt(variance * (1 / 3 + 120 / 280))
     assert pair.difference == pytest.approx(np.mean(gaps))
@@ -147,7 +145,9 @@ def test_groups_are_resampled_and_permuted_as_a_whole(
     assert "group" in (runs[0] / "split.csv").read_text().splitlines()[0]
 
 
-def test_runs_over_different_images_are_refused(invent: InventRun, invented_table: Callable) -> None:
+def test_runs_over_different_images_are_refused(
+    invent: InventRun, invented_table: Callable
+) -> None:
     one = invent("one")
     own_split = invent("two", head="mlp", seed=1, table=invented_table(120, split_seed=1))
     with pytest.raises(DataError, match=r"not tested on the same images.*divide the same data"):
