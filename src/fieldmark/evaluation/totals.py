@@ -15,6 +15,8 @@ from scipy import sparse
 from fieldmark.evaluation.outcomes import Floats, Ints, Outcomes
 
 ECE_BINS = 15
+DENSE_NUMBERS = 100_000
+"""Up to which zeros are held: a sparse layout of little takes longer to make than to use."""
 _PLAIN = ("images", "hits", "in_top5", "loss", "squared_error")
 
 
@@ -22,7 +24,7 @@ _PLAIN = ("images", "hits", "in_top5", "loss", "squared_error")
 class Summands:
     """What each of N images adds to the sums.
 
-    plain: (N, 5) images, hits, in_top5, loss, squared_error. sorted_: (N, 3 K + 15) sparse: as
+    plain: (N, 5) images, hits, in_top5, loss, squared_error. sorted_: (N, 3 K + 15), mostly 0: as
     which class it is truly, is predicted, is rightly predicted, and what it adds to the gap of
     its confidence bin.
     """
@@ -31,18 +33,22 @@ class Summands:
     multilabel: bool
     has_squared_error: bool
     plain: Floats
-    sorted_: sparse.csr_array
+    sorted_: sparse.csr_array | Floats
 
     def by_unit(self, of_image: Ints, num_units: int) -> Summands:
         """What each of U units adds, given the unit of each image (N,)."""
         count = len(of_image)
+        if count == num_units:
+            order = np.empty(count, np.int64)
+            order[of_image] = np.arange(count)
+            return replace(self, plain=self.plain[order], sorted_=self.sorted_[order])
         place = (of_image, np.arange(count))
         joined = sparse.coo_array((np.ones(count), place), shape=(num_units, count)).tocsr()
         return replace(self, plain=joined @ self.plain, sorted_=joined @ self.sorted_)
 
     def total(self, weights: Floats) -> Floats:
         """Sums (R, 5 + 3 K + 15) for the weights (R, N) of the images."""
-        by_kind = (self.sorted_.T @ np.ascontiguousarray(weights.T)).T  # (R, 3 K + 15)
+        by_kind = weights @ self.sorted_  # (R, 3 K + 15)
         return np.concatenate([weights @ self.plain, by_kind], axis=1)
 
 
@@ -74,14 +80,20 @@ def build_summands(outcomes: Outcomes) -> Summands:
     )
     gaps = outcomes.top1_hits - outcomes.confidence
     values = (*(np.ones(len(part)) for part in rows[:3]), gaps)
-    place = (np.concatenate(rows), np.concatenate(columns))
+    row, column, value = (np.concatenate(parts) for parts in (rows, columns, values))
     shape = (count, 3 * num_classes + ECE_BINS)
+    by_kind: sparse.csr_array | Floats
+    if shape[0] * shape[1] <= DENSE_NUMBERS:
+        by_kind = np.zeros(shape)
+        by_kind[row, column] = value  # each place once
+    else:
+        by_kind = sparse.coo_array((value, (row, column)), shape=shape).tocsr()
     return Summands(
         num_classes=num_classes,
         multilabel=outcomes.multilabel,
         has_squared_error=squared is not None,
         plain=np.stack(plain, axis=1),
-        sorted_=sparse.coo_array((np.concatenate(values), place), shape=shape).tocsr(),
+        sorted_=by_kind,
     )
 
 

@@ -32,8 +32,9 @@ LEVEL = 0.05
 class Difference:
     """What two entries differ by, and the parts of its variance.
 
-    against: the second's score in what was compared. images: the part that falls with 1 / images. seeds: the part that falls with 1 / seeds.
-    rest: the part that only more images could lessen, though by how much is not known.
+    against: the second's score in what was compared. images: the part that falls with 1 / images.
+    seeds: the part that falls with 1 / seeds. rest: the part that only more images could lessen,
+    though by how much is not known.
     """
 
     value: float

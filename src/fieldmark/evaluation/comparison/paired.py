@@ -87,7 +87,7 @@ def _trade_sums(
         multilabel=ours.multilabel,
         has_squared_error=ours.has_squared_error and theirs.has_squared_error,
         plain=(ours.plain - theirs.plain) / 2,
-        sorted_=((ours.sorted_ - theirs.sorted_) / 2).tocsr(),
+        sorted_=(ours.sorted_ - theirs.sorted_) / 2,
     )
     once = np.ones((1, num_units))
     middle = (ours.total(once) + theirs.total(once)) / 2
