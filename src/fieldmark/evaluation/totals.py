@@ -139,7 +139,8 @@ def _kappa(
         total = images[:, None]
         observed = 1.0 - (predicted + true - 2 * right) / total
         by_chance = (predicted * true + (total - predicted) * (total - true)) / total**2
-        return _beyond(observed, by_chance).mean(axis=1)
+        mean: Floats = _beyond(observed, by_chance).mean(axis=1)
+        return mean
     return _beyond(right.sum(axis=1) / images, (predicted * true).sum(axis=1) / images**2)
 
 
@@ -153,4 +154,5 @@ def _beyond(observed: Floats, by_chance: Floats) -> Floats:
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Element by element, 0 where nothing is divided."""
     zeros = np.zeros(numerator.shape)
-    return np.divide(numerator, denominator, out=zeros, where=denominator > 0)
+    found: Floats = np.divide(numerator, denominator, out=zeros, where=denominator > 0)
+    return found

@@ -59,7 +59,9 @@ def test_baseline_is_what_all_others_are_held_against(invent: InventRun) -> None
 
 def test_many_pairs_are_corrected(invent: InventRun) -> None:
     runs = [invent("a", skill=3.0), invent("b", head="mlp"), invent("c", head="ifa", skill=1.5)]
-    pairs = fm.compare(runs).pairs
+    found = fm.compare(runs)
+    pairs = found.pairs
+    assert any("corrected for all 3 pairs (Holm)" in note for note in found.notes)
     p_values = sorted(pair.p_value for pair in pairs)
     corrected = sorted(pair.p_adjusted for pair in pairs)
     assert corrected[0] == pytest.approx(min(1, 3 * p_values[0]))

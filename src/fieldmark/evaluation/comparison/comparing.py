@@ -76,7 +76,12 @@ def compare_runs(
         num_images=_count_images(contenders),
         rows=tuple(rows[entry.name] for entry in ranked),
         pairs=tuple(pairs),
-        notes=(*_gather_notes(ranked, contenders), *notes, *_note_pairings(twos)),
+        notes=(
+            *_gather_notes(ranked, contenders),
+            *notes,
+            *_note_pairings(twos),
+            *_note_correction(len(pairs)),
+        ),
     )
 
 
@@ -186,6 +191,15 @@ def _note_pairings(twos: Sequence[tuple[Entry, Entry, Pairing]]) -> list[str]:
                 f"{_shared_seed(a, b)}), so only those two runs are compared."
             )
     return notes
+
+
+def _note_correction(num_pairs: int) -> list[str]:
+    if num_pairs < 2:
+        return []
+    return [
+        f"p and verdict are corrected for all {num_pairs} pairs (Holm); each interval is of its "
+        "pair alone."
+    ]
 
 
 def _shared_seed(a: Entry, b: Entry) -> int:
