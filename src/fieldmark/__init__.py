@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from fieldmark.data.sources import read_table
     from fieldmark.data.table import Row, Table
     from fieldmark.errors import FieldmarkError
+    from fieldmark.evaluation.comparison.records import Comparison
     from fieldmark.models.summary.table import Summary, summarize
     from fieldmark.recipes import Recipe, read_recipe
-    from fieldmark.verbs import Check, Evaluation, Run, check, load_run, train
+    from fieldmark.verbs import Check, Evaluation, Run, check, compare, load_run, train
 
 __version__ = "0.1.0"
 __all__ = [
     "Check",
+    "Comparison",
     "Evaluation",
     "FieldmarkError",
     "Recipe",
@@ -36,6 +38,7 @@ __all__ = [
     "Summary",
     "Table",
     "check",
+    "compare",
     "load_run",
     "read_recipe",
     "read_table",
@@ -45,6 +48,7 @@ __all__ = [
 
 _HOMES = {
     "Check": "fieldmark.verbs",
+    "Comparison": "fieldmark.evaluation.comparison.records",
     "Evaluation": "fieldmark.verbs",
     "FieldmarkError": "fieldmark.errors",
     "Recipe": "fieldmark.recipes",
@@ -53,6 +57,7 @@ _HOMES = {
     "Summary": "fieldmark.models.summary.table",
     "Table": "fieldmark.data.table",
     "check": "fieldmark.verbs",
+    "compare": "fieldmark.verbs",
     "load_run": "fieldmark.verbs",
     "read_recipe": "fieldmark.recipes",
     "read_table": "fieldmark.data.sources",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,12 @@ from sklearn import metrics as sk
 
 from fieldmark.data.stores import MemoryStore
 from fieldmark.data.table import Row, Table
+from fieldmark.errors import RunError
 from fieldmark.evaluation.metrics import (
     compute_intervals,
     compute_metrics,
     is_better,
+    name_missing,
     score_classes,
 )
 from fieldmark.evaluation.predictions import Predictions, PredictionsCollector
@@ -30,40 +34,142 @@ def predict(labels: list[tuple[str, ...]], logits: torch.Tensor, task: str = "mu
     return collector.finish()
 
 
-def random_case(seed: int, num_images: int, num_classes: int) -> tuple[Predictions, np.ndarray]:
+def random_case(
+    seed: int, num_images: int, num_classes: int
+) -> tuple[Predictions, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     true = generator.integers(0, num_classes, num_images)
     logits = generator.normal(size=(num_images, num_classes)) * 2
     logits[np.arange(num_images), true] += 1.0
     tensor = torch.tensor(logits, dtype=torch.float32)
-    return predict([(f"c{t}",) for t in true], tensor), true
+    return predict([(f"c{t}",) for t in true], tensor), true, tensor.numpy().astype(np.float64)
+
+
+def probabilities_of(logits: np.ndarray) -> np.ndarray:
+    values = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return values / values.sum(axis=1, keepdims=True)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 60), st.integers(2, 14))
 def test_metrics_equal_scikit_learn(seed: int, num_images: int, num_classes: int) -> None:
-    predictions, true = random_case(seed, num_images, num_classes)
+    predictions, true, logits = random_case(seed, num_images, num_classes)
     guess = np.array([p[0] for p in predictions.predicted])
     ours = compute_metrics(predictions)
-    assert ours["accuracy"] == pytest.approx(sk.accuracy_score(true, guess), abs=1e-9)
-    assert ours["macro_f1"] == pytest.approx(
-        sk.f1_score(true, guess, average="macro", zero_division=0), abs=1e-9
-    )
+    truth = np.eye(num_classes)[true]
+    probability = probabilities_of(logits)
+    recalls = sk.recall_score(true, guess, average=None, labels=np.unique(true), zero_division=0)
+    half = 0.5 if num_classes == 2 else 1.0  # scikit-learn's `scale_by_half="auto"`
+    expected = {
+        "accuracy": sk.accuracy_score(true, guess),
+        "balanced_accuracy": recalls.mean(),
+        "top5_accuracy": np.mean((probability > (probability * truth).sum(1)[:, None]).sum(1) < 5),
+        "macro_f1": sk.f1_score(true, guess, average="macro", zero_division=0),
+        "nll": sk.log_loss(truth, probability),
+        "brier": half * np.square(probability - truth).sum(axis=1).mean(),
+    }
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, abs=1e-9), name
     expected_agreement = (
         np.bincount(true, minlength=num_classes) @ np.bincount(guess, minlength=num_classes)
     ) / num_images**2
     if expected_agreement < 1:
         assert ours["kappa"] == pytest.approx(sk.cohen_kappa_score(true, guess), abs=1e-9)
-    recalls = sk.recall_score(true, guess, average=None, labels=np.unique(true), zero_division=0)
-    assert ours["balanced_accuracy"] == pytest.approx(recalls.mean(), abs=1e-9)
     assert ours["sum"] == pytest.approx(ours["accuracy"] + ours["macro_f1"] + ours["kappa"])
-    assert ours["nll"] == pytest.approx(-np.log(predictions.true_probability).mean(), rel=1e-4)
+    assert "auroc" not in ours
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(3, 60))
+def test_binary_metrics_equal_scikit_learn(seed: int, num_images: int) -> None:
+    generator = np.random.default_rng(seed)
+    true = generator.integers(0, 2, num_images)
+    true[:2] = 0, 1
+    # Quarters, so that some images tie; and so large that 1 - p is lost in a float.
+    logits = np.round(4 * (generator.normal(size=num_images) * 9 + true)) / 4
+    tensor = torch.tensor(logits, dtype=torch.float32)[:, None]
+    ours = compute_metrics(predict([(f"c{t}",) for t in true], tensor, "binary"))
+    probability = 1 / (1 + np.exp(-logits))
+    expected = {
+        "auroc": sk.roc_auc_score(true, logits),
+        "average_precision": sk.average_precision_score(true, logits),
+        "brier": sk.brier_score_loss(true, probability),
+        "accuracy": sk.accuracy_score(true, logits > 0),
+    }
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, abs=1e-9), name
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(4, 40), st.integers(2, 10))
+def test_multilabel_metrics_equal_scikit_learn(
+    seed: int, num_images: int, num_classes: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, 2, (num_images, num_classes))
+    truth[:, 0] = 1
+    truth[0], truth[1, 1:] = 1, 0  # each class but the first has both kinds, each image a label
+    logits = np.round(4 * generator.normal(size=truth.shape)) / 4 + 0.1
+    labels = [tuple(f"c{k}" for k in np.flatnonzero(row)) for row in truth]
+    tensor = torch.tensor(logits, dtype=torch.float32)
+    ours = compute_metrics(predict(labels, tensor, "multilabel"))
+    probability = 1 / (1 + np.exp(-tensor.numpy().astype(np.float64)))
+    guess = (tensor.numpy() > 0).astype(int)
+    expected = {
+        "auroc": sk.roc_auc_score(truth[:, 1:], logits[:, 1:], average="macro"),
+        "average_precision": sk.average_precision_score(
+            truth[:, 1:], logits[:, 1:], average="macro"
+        ),
+        "brier": np.square(probability - truth).mean(),
+        "nll": sk.log_loss(truth.ravel(), probability.ravel(), labels=[0, 1]),
+        "accuracy": sk.accuracy_score(truth, guess),
+        "macro_f1": sk.f1_score(truth, guess, average="macro", zero_division=0),
+    }
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, abs=1e-9), name
+
+
+def test_calibration_error_equals_its_definition() -> None:
+    predictions, true, logits = random_case(3, 200, 6)
+    probability = probabilities_of(logits)
+    confidence, hit = probability.max(axis=1), probability.argmax(axis=1) == true
+    total = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            total += inside.mean() * abs(hit[inside].mean() - confidence[inside].mean())
+    assert compute_metrics(predictions)["ece"] == pytest.approx(total, abs=1e-7)
+
+
+def test_what_the_store_cannot_tell_is_named_and_not_guessed() -> None:
+    labels = [(f"c{i % 12}",) for i in range(24)]
+    logits = torch.randn(24, 12, generator=torch.Generator().manual_seed(0))
+    predictions = predict(labels, logits, "multilabel")
+    assert not {"auroc", "average_precision"} & compute_metrics(predictions).keys()
+    assert "all 12 classes; the file keeps 10" in name_missing(predictions)["auroc"]
+    older = replace(predictions, squared_error=None)
+    assert "evaluate RUN" in name_missing(older)["brier"]
+
+
+def test_brier_score_of_an_older_file_is_exact_where_all_classes_are_kept() -> None:
+    predictions, _, _ = random_case(1, 30, 4)
+    older = compute_metrics(replace(predictions, squared_error=None))
+    assert older["brier"] == pytest.approx(compute_metrics(predictions)["brier"], abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_probabilities_that_are_not_finite_are_refused(value: float) -> None:
+    predictions, _, _ = random_case(1, 30, 4)
+    broken = predictions.top_probability.copy()
+    broken[7, 0] = value
+    with pytest.raises(RunError, match=r"1 of 30 images have .* not finite \(7.png\)"):
+        compute_metrics(replace(predictions, top_probability=broken))
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6))
 def test_class_scores_equal_scikit_learn(seed: int) -> None:
-    predictions, true = random_case(seed, 50, 6)
+    predictions, true, _ = random_case(seed, 50, 6)
     guess = np.array([p[0] for p in predictions.predicted])
     expected = sk.precision_recall_fscore_support(
         true, guess, labels=range(6), average=None, zero_division=0
@@ -108,8 +214,8 @@ def test_multilabel_needs_the_exact_set_for_accuracy() -> None:
 
 
 def test_interval_holds_the_score_and_shrinks_with_more_images() -> None:
-    few, _ = random_case(1, 60, 4)
-    many, _ = random_case(1, 1500, 4)
+    few, _, _ = random_case(1, 60, 4)
+    many, _, _ = random_case(1, 1500, 4)
     low, high = compute_intervals(few, num_resamples=200)["accuracy"]
     assert low <= compute_metrics(few)["accuracy"] <= high
     low_many, high_many = compute_intervals(many, num_resamples=200)["accuracy"]

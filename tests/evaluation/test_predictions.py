@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,14 @@ def test_predictions_read_back_equal(task: str, tmp_path: Path) -> None:
     back = load_predictions(tmp_path / "test.parquet")
     for name in ("task", "class_names", "images", "labels", "targets", "predicted", "errors"):
         assert getattr(back, name) == getattr(predictions, name), name
-    for name in ("top_index", "top_probability", "true_probability", "loss"):
+    for name in ("top_index", "top_probability", "true_probability", "loss", "squared_error"):
         assert np.array_equal(getattr(back, name), getattr(predictions, name), equal_nan=True), name
+
+
+def test_file_without_squared_errors_reads_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "test.parquet"
+    save_predictions(replace(collect().finish(), squared_error=None), path)
+    assert load_predictions(path).squared_error is None
 
 
 def test_store_keeps_k_classes_of_many() -> None:
