@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from fieldmark.errors import DataError, FieldmarkError, hint
+from fieldmark.recipes.schema import Task
 
 if TYPE_CHECKING:
     from fieldmark.evaluation.predictions import Predictions
@@ -145,16 +146,21 @@ def labelled_rows(predictions: Predictions) -> NDArray[np.int64]:
 
 def require_spread(predictions: Predictions) -> None:
     """Raise `DataError` where temperatures, label sets and rejection have nothing to go by."""
-    if predictions.task == "multilabel":
-        raise DataError(
-            "a multi-label run has a probability for each class by itself, so there is no "
-            "temperature, label set or 'unknown' for the whole image. Use the probabilities of "
-            "`fieldmark predict`"
-        )
+    refuse_multilabel(predictions.task)
     if predictions.spread is None:
         raise DataError(
             "the stored predictions are of an earlier version and lack what this needs. "
             "`fieldmark evaluate RUN --split val` (or test) writes them anew"
+        )
+
+
+def refuse_multilabel(task: Task) -> None:
+    """Raise `DataError` for a task whose probabilities do not sum to 1."""
+    if task == "multilabel":
+        raise DataError(
+            "a multi-label run has a probability for each class by itself, so there is no "
+            "temperature, label set or 'unknown' for the whole image. Use the probabilities of "
+            "`fieldmark predict`"
         )
 
 

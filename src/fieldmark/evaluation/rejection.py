@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fieldmark.errors import DataError, FieldmarkError, hint
 from fieldmark.evaluation.calibration import first_hits, first_probability
-from fieldmark.evaluation.conformal import require_spread
+from fieldmark.evaluation.conformal import refuse_multilabel, require_spread
 from fieldmark.evaluation.predictions import Predictions
 
 Score = Literal["probability", "energy"]
@@ -51,8 +51,7 @@ def score_images(predictions: Predictions, score: Score) -> Floats:
     (Liu et al. 2020), which is not bounded and differs from network to network; a binary task has
     none. Raises `DataError` where the predictions have no such score.
     """
-    if predictions.task == "multilabel":
-        require_spread(predictions)
+    refuse_multilabel(predictions.task)
     if score == "probability":
         return first_probability(predictions)
     require_spread(predictions)
