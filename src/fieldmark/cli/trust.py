@@ -44,15 +44,16 @@ def describe_calibration(
     if check is not None:
         result["check"] = _as_json(check, split)
     table = Table(
-        title=f"calibration on {calibration.temperature.num_images} val images",
+        title=f"calibration on {calibration.temperature.num_images} val images"
+        + (f", checked on {check.num_images} of {split}" if check else ""),
         box=box.SIMPLE_HEAD,
         title_justify="left",
         title_style="bold",
     )
     table.add_column("what", no_wrap=True)
-    table.add_column("fitted on val")
+    table.add_column("val", justify="right")
     if check is not None:
-        table.add_column(f"on {split} ({check.num_images} images)")
+        table.add_column(split, justify="right")
     for row in _rows(calibration, check):
         table.add_row(*row[: len(table.columns)])
     low, high = calibration.coverage_range
@@ -90,18 +91,18 @@ def _rows(calibration: Calibration, check: CalibrationCheck | None) -> list[tupl
         if check is not None:
             found = check.sets[method]
             least = "" if found.is_exact else "at least "
-            told = f"{found.coverage:.1%} held, {least}{found.mean_size:.2f} classes"
-        aim = f"{calibration.coverage:.0%}: threshold {rule.threshold:.4f}"
-        rows.append((f"sets {method}", aim, told))
+            told = f"{found.coverage:.1%} hold it, {least}{found.mean_size:.2f} classes"
+        aim = f"{calibration.coverage:.1%} (q {rule.threshold:.4f})"
+        rows.append((f"label sets by {method}", aim, told))
     for kind, rejection in calibration.rejection.items():
         told = ""
         if check is not None:
             done = check.rejection[kind]
-            told = f"{done.coverage:.1%} answered, {done.risk:.1%} of them wrong"
-        aim = f"{calibration.keep:.0%} pass: below {rejection.threshold:.4f}"
-        rows.append((f"unknown by {kind.replace('_', ' ')}", aim, told))
+            told = f"{done.coverage:.1%} answered, {done.risk:.1%} wrong"
+        aim = f"{calibration.keep:.1%} (from {rejection.threshold:.4f})"
+        rows.append((f"answers by {kind.replace('_', ' ')}", aim, told))
     if check is not None:
-        rows.append(("without any", "", f"100% answered, {check.risk:.1%} wrong"))
+        rows.append(("answers to all", "", f"100.0% answered, {check.risk:.1%} wrong"))
     return rows
 
 

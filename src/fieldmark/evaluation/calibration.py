@@ -92,7 +92,13 @@ def calibration_error(bins: list[ReliabilityBin]) -> float:
 def compute_nll(predictions: Predictions, temperature: float = 1.0) -> float:
     """Mean negative log-likelihood in nats of the labelled images at a temperature."""
     rows = labelled_rows(predictions)
-    return float(_losses(predictions, temperature)[rows].mean())
+    spread = predictions.spread
+    if temperature == 1.0 or spread is None:
+        return float(predictions.loss[rows].mean())
+    # As `_losses` for every image, and then the mean: all of it is linear but the 1/T.
+    mean_sums = spread.log_sums[rows].mean(axis=0, dtype=np.float64)  # (G,)
+    mean_behind = predictions.loss[rows].mean() - float(mean_sums @ spread.blend(1.0))
+    return float(mean_sums @ spread.blend(temperature)) + max(0.0, mean_behind) / temperature
 
 
 def fit_temperature(predictions: Predictions) -> TemperatureFit:

@@ -35,11 +35,12 @@ Floats = NDArray[np.float64]
 class SetRule:
     """Which classes of an image are in its label set.
 
-    lac: those of probability p >= 1 - threshold (Sadinle et al. 2019), the smallest sets. aps: the
-    most probable ones while their probabilities add up to at most the threshold (Romano et al.
-    2020, without their random draw, so that an image always gets the same set): larger where the
-    image is hard. raps: as aps, with 0.01 more for each class behind the fifth (Angelopoulos et
-    al. 2021), against very large sets. The most probable class is always in the set.
+    lac: those of probability p >= 1 - threshold (Sadinle et al. 2019), the smallest sets. aps:
+    those before which the probabilities add up to at most the threshold (Romano et al. 2020 with
+    u = 0 for their random draw, so that an image always gets the same set): larger where the image
+    is hard. raps: as aps, with 0.01 more for each class behind the fifth (Angelopoulos et al.
+    2021), against very large sets. The most probable class is always in the set, so where more
+    images than the coverage are right, more are covered.
     """
 
     method: SetMethod
@@ -54,8 +55,9 @@ class SetRule:
         """Scores of the first k classes of each image: (B, k), largest first -> (B, k)."""
         if self.method == "lac":
             return 1.0 - ranked
-        ranks = np.arange(1, ranked.shape[1] + 1)
-        return _add_penalty(self.method, ranked.cumsum(axis=1), ranks)
+        above = np.zeros_like(ranked)
+        above[:, 1:] = ranked.cumsum(axis=1)[:, :-1]
+        return _add_penalty(self.method, above, np.arange(1, ranked.shape[1] + 1))
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _true_scores(predictions: Predictions, method: SetMethod) -> Floats:
     assert spread is not None
     if method == "lac":
         return 1.0 - np.exp(-predictions.loss)
-    return _add_penalty(method, spread.true_mass, spread.true_rank)
+    return _add_penalty(method, spread.mass_above, spread.true_rank)
 
 
 def _add_penalty(method: SetMethod, mass: Floats, ranks: NDArray[np.integer]) -> Floats:

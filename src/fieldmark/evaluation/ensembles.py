@@ -112,7 +112,8 @@ def select_members(members: Sequence[Predictions], *, max_steps: int = MAX_STEPS
         chosen.append(best)
         nlls.append(float(tried[best]))
         total += likelihoods[best]
-    length = int(np.argmin(nlls)) + 1
+    # The first of equals, but for the last bits.
+    length = int(np.argmax(np.array(nlls) <= min(nlls) + 1e-9)) + 1
     counts = np.bincount(chosen[:length], minlength=len(members))
     return Selection(tuple(counts.tolist()), tuple(nlls[:length]), chosen[0])
 

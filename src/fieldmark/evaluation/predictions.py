@@ -197,7 +197,7 @@ def save_predictions(predictions: Predictions, path: Path) -> None:
             "log_sums": pa.array(list(spread.log_sums), pa.list_(pa.float32())),
             "energy": pa.array(spread.energy, pa.float32()),
             "true_rank": pa.array(spread.true_rank, pa.int32()),
-            "true_mass": pa.array(spread.true_mass, pa.float64()),
+            "mass_above": pa.array(spread.mass_above, pa.float64()),
         }
     metadata = {"fieldmark": json.dumps(about, ensure_ascii=False)}
     out = io.BytesIO()
@@ -234,7 +234,7 @@ def _from_columns(columns: pa.Table, about: dict[str, object]) -> Predictions:
             log_sums=_matrix(columns["log_sums"]).astype(np.float32),
             energy=columns["energy"].to_numpy(),
             true_rank=columns["true_rank"].to_numpy(),
-            true_mass=columns["true_mass"].to_numpy(),
+            mass_above=columns["mass_above"].to_numpy(),
         )
     return Predictions(
         task=about["task"],  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fieldmark.errors import DataError
 
-NUM_TEMPERATURES = 25
+NUM_TEMPERATURES = 33
 LOWEST, HIGHEST = 0.1, 10.0
 # Evenly in log T, with 1 in the middle.
 TEMPERATURES = tuple(
@@ -37,15 +37,14 @@ class Spread:
     negative free energy of Liu et al. 2020 ("Energy-based Out-of-distribution Detection", eq. 4),
     high for images like those learned from; NaN for a binary task, whose one logit has none.
     true_rank: (N,) place of the true class, 1 for the most probable, 0 where there is none.
-    true_mass: (N,) probability of all classes from the first down to the true one; NaN where
-    there is none.
+    mass_above: (N,) probability of all classes before the true one; NaN where there is none.
     """
 
     temperatures: tuple[float, ...]
     log_sums: NDArray[np.float32]
     energy: NDArray[np.float32]
     true_rank: NDArray[np.int32]
-    true_mass: Floats
+    mass_above: Floats
 
     @classmethod
     def empty(cls, num_images: int) -> Spread:
@@ -77,27 +76,29 @@ class Spread:
         is_true = classes == targets[:, None]  # (B, K)
         has_true = is_true.any(dim=1).numpy()
         rank = is_true.to(torch.uint8).argmax(dim=1, keepdim=True)  # (B, 1)
-        mass = ranked.double().exp().cumsum(dim=1).gather(1, rank)
+        mass = ranked.double().exp().cumsum(dim=1).roll(1, dims=1)  # (B, K), of those before
+        mass[:, 0] = 0.0
         self.true_rank[rows] = np.where(has_true, rank[:, 0].numpy() + 1, 0)
-        self.true_mass[rows] = np.where(has_true, mass[:, 0].numpy(), np.nan)
+        self.mass_above[rows] = np.where(has_true, mass.gather(1, rank)[:, 0].numpy(), np.nan)
 
     def log_sums_at(self, temperature: float) -> Floats:
         """R(T) (N,) at any temperature of the grid's range: a cubic spline in log T.
 
         Raises `DataError` for a temperature outside of it.
         """
+        found: Floats = self.log_sums.astype(np.float64) @ self.blend(temperature)
+        return found.clip(min=0.0)
+
+    def blend(self, temperature: float) -> Floats:
+        """(G,) what R at each temperature of the grid counts for R(T); a spline is linear in it."""
         grid = np.array(self.temperatures)
         if not grid[0] <= temperature <= grid[-1]:
             raise DataError(
                 f"temperature: expected a number from {grid[0]:g} to {grid[-1]:g}, "
                 f"not {temperature:g}"
             )
-        readable = np.isfinite(self.log_sums).all(axis=1)
-        found = np.full(len(self.log_sums), np.nan)
-        if readable.any():
-            values = self.log_sums[readable].astype(np.float64)
-            found[readable] = CubicSpline(np.log(grid), values, axis=1)(np.log(temperature))
-        return found.clip(min=0.0)
+        blended: Floats = CubicSpline(np.log(grid), np.eye(len(grid)))(np.log(temperature))
+        return blended
 
 
 def measure_log_sums(log_probability: Tensor) -> Tensor:
