@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fieldmark.models.summary.table import Summary, summarize
     from fieldmark.recipes import Recipe, read_recipe
     from fieldmark.verbs import Evaluation, Run, load_run, train
+    from fieldmark.verbs.ensemble import ensemble
+    from fieldmark.verbs.long_tail import long_tail
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
     "Run",
     "Summary",
     "Table",
+    "ensemble",
     "load_run",
+    "long_tail",
     "read_recipe",
     "read_table",
     "summarize",
@@ -49,7 +53,9 @@ _HOMES = {
     "Run": "fieldmark.verbs",
     "Summary": "fieldmark.models.summary.table",
     "Table": "fieldmark.data.table",
+    "ensemble": "fieldmark.verbs.ensemble",
     "load_run": "fieldmark.verbs",
+    "long_tail": "fieldmark.verbs.long_tail",
     "read_recipe": "fieldmark.recipes",
     "read_table": "fieldmark.data.sources",
     "summarize": "fieldmark.models.summary.table",

@@ -217,6 +217,8 @@ class Run:
     ) -> Evaluation:
         augmentations = choose_augmentations(words)
         table, name = self._choose_images(data, split)
+        stored = self.folder.predictions_path(name)
+        plain = load_predictions(stored) if stored.is_file() else None
         record, _ = load_selected(self.folder.find_best())
         predictor = augment_predictor(self.predictor(choose_device()), record, augmentations)
         predictions = predict_table(
@@ -227,10 +229,8 @@ class Run:
         )
         path = self.folder.predictions_path(f"{name}-{name_augmentations(words)}")
         scores = score_predictions(predictions, path)
-        plain, notes = self.folder.predictions_path(name), []
-        change = None
-        if plain.is_file():
-            change = measure_change(load_predictions(plain), predictions)
+        notes = []
+        change = None if plain is None else measure_change(plain, predictions)
         if change is None:
             notes.append(
                 "There are no plain predictions of these images to compare with: evaluate once "
