@@ -86,7 +86,7 @@ def calibration_error(bins: list[ReliabilityBin]) -> float:
     """Expected calibration error: mean |accuracy - confidence| over images; NaN without any."""
     total = sum(b.count for b in bins)
     gap = sum(b.count * abs(b.accuracy - b.confidence) for b in bins)
-    return gap / total if total else float("nan")
+    return float(gap / total) if total else float("nan")
 
 
 def compute_nll(predictions: Predictions, temperature: float = 1.0) -> float:
@@ -98,7 +98,8 @@ def compute_nll(predictions: Predictions, temperature: float = 1.0) -> float:
     # As `_losses` for every image, and then the mean: all of it is linear but the 1/T.
     mean_sums = spread.log_sums[rows].mean(axis=0, dtype=np.float64)  # (G,)
     mean_behind = predictions.loss[rows].mean() - float(mean_sums @ spread.blend(1.0))
-    return float(mean_sums @ spread.blend(temperature)) + max(0.0, mean_behind) / temperature
+    mean_nll = mean_sums @ spread.blend(temperature) + max(0.0, mean_behind) / temperature
+    return float(mean_nll)
 
 
 def fit_temperature(predictions: Predictions) -> TemperatureFit:

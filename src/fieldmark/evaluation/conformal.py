@@ -178,4 +178,5 @@ def _add_penalty(method: SetMethod, mass: Floats, ranks: NDArray[np.integer]) ->
     if method == "aps":
         return mass
     behind = np.maximum(0, ranks - RAPS_FREE_RANKS)
-    return mass + RAPS_WEIGHT * behind
+    penalized: Floats = mass + RAPS_WEIGHT * behind
+    return penalized

@@ -214,7 +214,7 @@ def _score(folder: RunFolder) -> dict[str, float]:
     return {
         "accuracy": metrics["accuracy"],
         "macro_f1": metrics["macro_f1"],
-        **score_parts(predictions, counts),
+        **{str(part): value for part, value in score_parts(predictions, counts).items()},
     }
 
 
