@@ -144,7 +144,12 @@ def test_calibration_is_shown_on_a_terminal(
 ) -> None:
     main(["evaluate", str(calibrated), "--calibrate", "--coverage", "0.8", "--keep", "0.5"])
     shown = capsys.readouterr().out
-    for words in ("temperature", "label sets by lac", "answers by energy", "nine of ten cases"):
+    for words in (
+        "temperature",
+        "label sets hold it (lac)",
+        "answered (energy)",
+        "nine of ten cases",
+    ):
         assert words in shown
 
 

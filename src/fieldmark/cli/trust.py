@@ -90,19 +90,19 @@ def _rows(calibration: Calibration, check: CalibrationCheck | None) -> list[tupl
         told = ""
         if check is not None:
             found = check.sets[method]
-            least = "" if found.is_exact else "at least "
-            told = f"{found.coverage:.1%} hold it, {least}{found.mean_size:.2f} classes"
+            least = "" if found.is_exact else ">= "
+            told = f"{found.coverage:.1%}, {least}{found.mean_size:.2f} classes"
         aim = f"{calibration.coverage:.1%} (q {rule.threshold:.4f})"
-        rows.append((f"label sets by {method}", aim, told))
+        rows.append((f"label sets hold it ({method})", aim, told))
     for kind, rejection in calibration.rejection.items():
         told = ""
         if check is not None:
             done = check.rejection[kind]
-            told = f"{done.coverage:.1%} answered, {done.risk:.1%} wrong"
+            told = f"{done.coverage:.1%}, {done.risk:.1%} wrong"
         aim = f"{calibration.keep:.1%} (from {rejection.threshold:.4f})"
-        rows.append((f"answers by {kind.replace('_', ' ')}", aim, told))
+        rows.append((f"answered ({kind.removesuffix('_probability')})", aim, told))
     if check is not None:
-        rows.append(("answers to all", "", f"100.0% answered, {check.risk:.1%} wrong"))
+        rows.append(("answered (all)", "", f"100.0%, {check.risk:.1%} wrong"))
     return rows
 
 
