@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fieldmark.models.summary.table import Summary, summarize
     from fieldmark.recipes import Recipe, read_recipe
     from fieldmark.verbs import Check, Evaluation, Run, check, compare, load_run, train
+    from fieldmark.verbs.ensemble import ensemble
+    from fieldmark.verbs.long_tail import long_tail
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,7 +41,9 @@ __all__ = [
     "Table",
     "check",
     "compare",
+    "ensemble",
     "load_run",
+    "long_tail",
     "read_recipe",
     "read_table",
     "summarize",
@@ -58,7 +62,9 @@ _HOMES = {
     "Table": "fieldmark.data.table",
     "check": "fieldmark.verbs",
     "compare": "fieldmark.verbs",
+    "ensemble": "fieldmark.verbs.ensemble",
     "load_run": "fieldmark.verbs",
+    "long_tail": "fieldmark.verbs.long_tail",
     "read_recipe": "fieldmark.recipes",
     "read_table": "fieldmark.data.sources",
     "summarize": "fieldmark.models.summary.table",
