@@ -211,7 +211,7 @@ def test_probabilities_that_are_not_finite_are_refused(invent: InventRun) -> Non
     values = predictions.top_probability.copy()
     values[3] = np.nan
     save_predictions(type(predictions)(**{**vars(predictions), "top_probability": values}), path)
-    with pytest.raises(RunError, match=r"two: 1 of 120 images have .* not finite \("):
+    with pytest.raises(RunError, match=r"two.*: 1 of 120 images have .* not finite"):
         fm.compare([one, two])
 
 
