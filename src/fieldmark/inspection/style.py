@@ -152,9 +152,10 @@ def overlay(image: NDArray[np.uint8], values: NDArray[np.floating]) -> NDArray[n
     clipped = np.clip(np.asarray(values, dtype=np.float32), 0.0, 1.0)
     grid = to_size(clipped, height, width)[..., None]
     grey = (image.astype(np.float32) / 255.0) @ np.array((0.299, 0.587, 0.114), np.float32)
-    colours = colormaps[AMOUNT](grid[..., 0])[..., :3].astype(np.float32)
-    weight = 0.28 + 0.55 * grid
-    return (1.0 - weight) * (0.25 + 0.75 * grey[..., None]) + weight * colours
+    colours = colormaps[AMOUNT](0.2 + 0.8 * grid[..., 0])[..., :3].astype(np.float32)
+    weight = 0.06 + 0.8 * np.sqrt(grid)
+    blended: NDArray[np.float32] = (1.0 - weight) * (0.12 + 0.83 * grey[..., None])
+    return blended + weight * colours
 
 
 def to_size(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -164,11 +165,16 @@ def to_size(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.
     return values[rows][:, columns]
 
 
-def scale_to_maximum(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """From 0 to the largest value becomes 0..1; without a positive value all is 0."""
+def scale_to_most(values: NDArray[np.floating], percentile: float = 95.0) -> NDArray[np.float32]:
+    """From 0 to a percentile of the values becomes 0..1; those above it are 1.
+
+    Vision Transformers store things in a few tokens of the background, whose lengths and shares
+    are many times those of the others: on a scale up to the maximum nothing else would be seen.
+    Where that percentile is 0 the maximum takes its place.
+    """
     positive = np.clip(np.asarray(values, dtype=np.float32), 0.0, None)
-    largest = float(positive.max())
-    return positive / largest if largest > 0.0 else positive
+    top = float(np.percentile(positive, percentile)) or float(positive.max())
+    return np.clip(positive / top, 0.0, 1.0) if top > 0.0 else positive
 
 
 def bare(axes: Axes) -> None:

@@ -18,7 +18,7 @@ from fieldmark.inspection.style import (
     colour_bar,
     new_figure,
     overlay,
-    scale_to_maximum,
+    scale_to_most,
     show_pixels,
 )
 
@@ -34,8 +34,8 @@ def plot_overview(
     figure, box = new_figure(3 * side + 2 * gap, side + room, title, subtitle)
     panels = (
         ("image", image),
-        (f"rollout: what reaches {reader}", overlay(image, scale_to_maximum(rollout))),
-        (f"last layer: what {reader} reads", overlay(image, scale_to_maximum(last))),
+        (f"rollout: what reaches {reader}", overlay(image, scale_to_most(rollout))),
+        (f"last layer: what {reader} reads", overlay(image, scale_to_most(last))),
     )
     for place, (name, pixels) in enumerate(panels):
         left = place * (side + gap)
@@ -74,7 +74,7 @@ def plot_heads(
             left, top = left_room + column * tile, head + row * step
             values = maps[layer, index]
             axes = box.axes(left, top, tile * 0.94, tile * 0.94 * ratio)
-            show_pixels(axes, values, cmap=AMOUNT, limits=(0, float(values.max()) or 1.0))
+            show_pixels(axes, scale_to_most(values), cmap=AMOUNT, limits=(0, 1))
             box.text(
                 left + 0.47 * tile,
                 top + tile * 0.95 * ratio,
@@ -99,10 +99,10 @@ def plot_words(
     tile, room = 1.62, 0.24
     rows = ceil((len(words) + 1) / columns)
     figure, box = new_figure(columns * tile, rows * (tile + room) - 0.08, title, subtitle)
-    largest = float(maps.max()) or 1.0
+    scaled = scale_to_most(maps, 98.0)
     panels = [
         ("image", image),
-        *((w, overlay(image, m / largest)) for w, m in zip(words, maps, strict=True)),
+        *((w, overlay(image, m)) for w, m in zip(words, scaled, strict=True)),
     ]
     for place, (word, pixels) in enumerate(panels):
         row, column = divmod(place, columns)

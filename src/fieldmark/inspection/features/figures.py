@@ -13,6 +13,7 @@ from fieldmark.inspection.features.flow import Stage
 from fieldmark.inspection.features.numbers import (
     colour_tokens,
     scale_channel,
+    scale_to_percentile,
     strongest_channels,
     token_norms,
 )
@@ -35,7 +36,7 @@ def plot_maps(
     image: Bytes, stage: Stage, channels: Sequence[int], *, title: str, subtitle: str
 ) -> Figure:
     """The image and chosen channels of one layer, each from its lowest to its highest value."""
-    columns = min(8, max(4, ceil((len(channels) * 1.6) ** 0.5)))
+    columns = min(8, max(4, ceil((len(channels) * 2.6) ** 0.5)))
     room = 0.19
     rows = ceil(len(channels) / columns)
     large = 2 * TILE + room
@@ -73,7 +74,7 @@ def plot_token_flow(image: Bytes, stages: Sequence[Stage], *, title: str, subtit
         box.text(left, top, stage.layer, bold=True)
         show_pixels(box.axes(left, top + 0.22, TILE * 0.94, TILE * 0.94), colours)
         axes = box.axes(left, top + 0.22 + TILE, TILE * 0.94, TILE * 0.94)
-        show_pixels(axes, scale_channel(norms), cmap=AMOUNT, limits=(0, 1))
+        show_pixels(axes, scale_to_percentile(norms), cmap=AMOUNT, limits=(0, 1))
         label = f"{norms.min():.3g} to {norms.max():.3g}"
         box.text(left, top + 0.2 + 1.97 * TILE, label, fontsize=SMALL_PT, color=FAINT)
     return figure
@@ -86,7 +87,8 @@ def _explain_tokens(box: Box, top: float) -> None:
         "Equal colours, equal content.",
         "",
         "Lower map: length of each token,",
-        "dark the shortest, light the longest.",
+        "dark the shortest, light those",
+        "from the 95th percentile on.",
     )
     for index, line in enumerate(lines):
         box.text(0, top + 0.165 * index, line, fontsize=SMALL_PT, color=FAINT)

@@ -18,7 +18,7 @@ from fieldmark.inspection.style import (
     new_figure,
     overlay,
     plain_axes,
-    scale_to_maximum,
+    scale_to_most,
     show_pixels,
 )
 
@@ -58,14 +58,14 @@ def plot_saliency(
         top = row * step
         left = SIDE + GAP
         box.text(left, top, sheet.label, bold=True)
-        shown = overlay(image, scale_to_maximum(sheet.values))
+        shown = overlay(image, scale_to_most(sheet.values, 99.0))
         show_pixels(box.axes(left, top + head, SIDE, SIDE), shown)
         _plot_curves(box.axes(chart_left, top + head, CHART, SIDE), sheet, "deletion")
         _plot_curves(box.axes(second, top + head, CHART, SIDE), sheet, "insertion")
         box.text(chart_left, top, "deletion: low is good", bold=True)
         box.text(second, top, "insertion: high is good", bold=True)
         box.text(last, top, "same, shuffled weights", bold=True)
-        shown = overlay(image, scale_to_maximum(sheet.shuffled))
+        shown = overlay(image, scale_to_most(sheet.shuffled, 99.0))
         show_pixels(box.axes(last, top + head, SIDE, SIDE), shown)
         low, high = min(sheet.correlations), max(sheet.correlations)
         text = f"rank correlation {low:.2f} to {high:.2f}"
