@@ -81,6 +81,7 @@ class Box:
     def __init__(self, figure: Figure, left: float, bottom: float, width: float, height: float):
         self.figure = figure
         self.left, self.bottom, self.width, self.height = left, bottom, width, height
+        self._shared: Axes | None = None
 
     def axes(self, left: float, top: float, width: float, height: float, title: str = "") -> Axes:
         """Add axes at inches from the box's left and top."""
@@ -95,6 +96,48 @@ class Box:
         if title:
             axes.set_title(title, fontsize=TEXT_PT, color=INK, pad=4)
         return axes
+
+    def show(
+        self,
+        left: float,
+        top: float,
+        width: float,
+        height: float,
+        pixels: NDArray[np.generic],
+        *,
+        cmap: str | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> AxesImage:
+        """Show (h, w) values or (h, w, 3) colours upright, at inches from the box's left and top.
+
+        All pictures of a box share one pair of axes in inches: a hundred of them cost little.
+        """
+        low, high = limits or (None, None)
+        left_edge, top_edge = (
+            self.left + left,
+            self.figure.get_size_inches()[1] - (self.bottom + self.height - top),
+        )
+        return self._inches().imshow(
+            pixels,
+            cmap=cmap,
+            vmin=low,
+            vmax=high,
+            interpolation="nearest",
+            aspect="auto",
+            extent=(left_edge, left_edge + width, top_edge + height, top_edge),
+        )
+
+    def _inches(self) -> Axes:
+        """Axes as large as the figure, in inches from its upper left corner."""
+        if self._shared is None:
+            total_width, total_height = self.figure.get_size_inches()
+            axes = self.figure.add_axes((0, 0, 1, 1), facecolor="none")
+            axes.set_axis_off()
+            axes.set_xlim(0, total_width)
+            axes.set_ylim(total_height, 0)
+            axes.set_autoscale_on(False)
+            self._shared = axes
+        return self._shared
 
     def text(
         self, left: float, top: float, text: str, *, bold: bool = False, **settings: object
@@ -115,31 +158,6 @@ class Box:
             text,
             **chosen,  # type: ignore[arg-type]
         )
-
-
-def show_pixels(
-    axes: Axes,
-    pixels: NDArray[np.generic],
-    *,
-    cmap: str | None = None,
-    limits: tuple[float, float] | None = None,
-    alpha: float = 1.0,
-    smooth: bool = False,
-    extent: tuple[float, float, float, float] | None = None,
-) -> AxesImage:
-    """Show (h, w) values or (h, w, 3) colours upright and unstretched, without ticks."""
-    low, high = limits or (None, None)
-    shown = axes.imshow(
-        pixels,
-        cmap=cmap,
-        vmin=low,
-        vmax=high,
-        alpha=alpha,
-        interpolation="bilinear" if smooth else "nearest",
-        extent=extent,
-    )
-    bare(axes)
-    return shown
 
 
 def overlay(image: NDArray[np.uint8], values: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -175,14 +193,6 @@ def scale_to_most(values: NDArray[np.floating], percentile: float = 95.0) -> NDA
     positive = np.clip(np.asarray(values, dtype=np.float32), 0.0, None)
     top = float(np.percentile(positive, percentile)) or float(positive.max())
     return np.clip(positive / top, 0.0, 1.0) if top > 0.0 else positive
-
-
-def bare(axes: Axes) -> None:
-    """Take away ticks and frame."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
 def plain_axes(axes: Axes, x_label: str = "", y_label: str = "") -> None:

@@ -83,7 +83,7 @@ def _draw_overview(
         class_maps(read)[-1].mean(dim=0).cpu().numpy(),
         reader=reader,
         title=title,
-        subtitle=f"{subject.model} · all layers, and {last} · {picture.words} · predicted {verdict}",
+        subtitle=f"{subject.model} · all layers, {last} · {picture.words} · predicted {verdict}",
     )
     caption = (
         f"{subject.model}, {picture.words}: attention rollout over all {len(read.weights)} layers "

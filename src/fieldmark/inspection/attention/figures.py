@@ -14,12 +14,10 @@ from fieldmark.inspection.style import (
     FAINT,
     INK,
     SMALL_PT,
-    bare,
     colour_bar,
     new_figure,
     overlay,
     scale_to_most,
-    show_pixels,
 )
 
 Bytes = NDArray[np.uint8]
@@ -40,7 +38,7 @@ def plot_overview(
     for place, (name, pixels) in enumerate(panels):
         left = place * (side + gap)
         box.text(left, 0, name, bold=True)
-        show_pixels(box.axes(left, room, side, side), pixels)
+        box.show(left, room, side, side, pixels)
     return figure
 
 
@@ -73,8 +71,15 @@ def plot_heads(
             row, column = (index, layer) if is_wide else (layer, index)
             left, top = left_room + column * tile, head + row * step
             values = maps[layer, index]
-            axes = box.axes(left, top, tile * 0.94, tile * 0.94 * ratio)
-            show_pixels(axes, scale_to_most(values), cmap=AMOUNT, limits=(0, 1))
+            box.show(
+                left,
+                top,
+                tile * 0.94,
+                tile * 0.94 * ratio,
+                scale_to_most(values),
+                cmap=AMOUNT,
+                limits=(0, 1),
+            )
             box.text(
                 left + 0.47 * tile,
                 top + tile * 0.95 * ratio,
@@ -108,7 +113,7 @@ def plot_words(
         row, column = divmod(place, columns)
         left, top = column * tile, row * (tile + room)
         box.text(left, top, shorten(word, 22), bold=place == 0)
-        show_pixels(box.axes(left, top + 0.18, tile * 0.94, tile * 0.94), pixels)
+        box.show(left, top + 0.18, tile * 0.94, tile * 0.94, pixels)
     return figure
 
 
@@ -125,9 +130,9 @@ def plot_reading(
     cell, left_room, head = 0.42, 1.75, 0.72
     width, height = left_room + len(layers) * cell, head + len(words) * 0.27
     figure, box = new_figure(max(width, 5.0), height + 0.55, title, subtitle)
-    axes = box.axes(left_room, head, len(layers) * cell, len(words) * 0.27)
-    shown = axes.imshow(amounts.T, cmap=AMOUNT, vmin=0.0, aspect="auto", interpolation="nearest")
-    bare(axes)
+    limits = (0.0, float(amounts.max()) or 1.0)
+    across, down = len(layers) * cell, len(words) * 0.27
+    shown = box.show(left_room, head, across, down, amounts.T, cmap=AMOUNT, limits=limits)
     for place, layer in enumerate(layers):
         left = left_room + (place + 0.5) * cell
         box.text(
