@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,6 @@ BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 SERIES = (BLUE, ORANGE, GREEN, PINK, "#56b4e9", "#e69f00", "#000000")
 """Okabe and Ito's colours, told apart by people who see no red or no green."""
 
-FONT = FontProperties(family="DejaVu Sans")
 TITLE_PT, TEXT_PT, SMALL_PT = 12.5, 8.5, 7.5
 MARGIN = 0.28
 """Inches around the figure."""
@@ -171,16 +170,18 @@ def overlay(image: NDArray[np.uint8], values: NDArray[np.floating]) -> NDArray[n
     grid = to_size(clipped, height, width)[..., None]
     grey = (image.astype(np.float32) / 255.0) @ np.array((0.299, 0.587, 0.114), np.float32)
     colours = colormaps[AMOUNT](0.2 + 0.8 * grid[..., 0])[..., :3].astype(np.float32)
-    weight = 0.06 + 0.8 * np.sqrt(grid)
+    weight = 0.04 + 0.8 * grid
     blended: NDArray[np.float32] = (1.0 - weight) * (0.12 + 0.83 * grey[..., None])
-    return blended + weight * colours
+    blended += weight * colours
+    return blended
 
 
 def to_size(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Repeat the cells of a grid (h, w) to (height, width) pixels."""
     rows = (np.arange(height) * values.shape[0]) // height
     columns = (np.arange(width) * values.shape[1]) // width
-    return values[rows][:, columns]
+    repeated: NDArray[np.float32] = values[rows][:, columns]
+    return repeated
 
 
 def scale_to_most(values: NDArray[np.floating], percentile: float = 95.0) -> NDArray[np.float32]:
@@ -190,9 +191,11 @@ def scale_to_most(values: NDArray[np.floating], percentile: float = 95.0) -> NDA
     are many times those of the others: on a scale up to the maximum nothing else would be seen.
     Where that percentile is 0 the maximum takes its place.
     """
-    positive = np.clip(np.asarray(values, dtype=np.float32), 0.0, None)
+    positive: NDArray[np.float32] = np.clip(np.asarray(values, dtype=np.float32), 0.0, None)
     top = float(np.percentile(positive, percentile)) or float(positive.max())
-    return np.clip(positive / top, 0.0, 1.0) if top > 0.0 else positive
+    if top > 0.0:
+        positive = np.clip(positive / top, 0.0, 1.0)
+    return positive
 
 
 def plain_axes(axes: Axes, x_label: str = "", y_label: str = "") -> None:
@@ -220,14 +223,8 @@ def colour_bar(
     """A thin scale that lies below what it explains, at inches from the box's left and top."""
     axes = box.axes(left, top, width, height)
     bar = box.figure.colorbar(shown, cax=axes, orientation="horizontal")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=SMALL_PT, colors=FAINT, length=2, width=0.6)
-    bar.ax.xaxis.set_major_locator(_few_ticks())
+    bar.ax.xaxis.set_major_locator(MaxNLocator(4))
     bar.set_label(label, fontsize=SMALL_PT, color=FAINT, labelpad=2)
     return bar
-
-
-def _few_ticks() -> object:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4)

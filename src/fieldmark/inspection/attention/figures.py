@@ -30,7 +30,7 @@ def plot_overview(
     """The image; attention over all layers; attention of the last layer, heads' mean."""
     side, gap, room = 2.75, 0.16, 0.24
     figure, box = new_figure(3 * side + 2 * gap, side + room, title, subtitle)
-    panels = (
+    panels: tuple[tuple[str, NDArray[np.generic]], ...] = (
         ("image", image),
         (f"rollout: what reaches {reader}", overlay(image, scale_to_most(rollout))),
         (f"last layer: what {reader} reads", overlay(image, scale_to_most(last))),
@@ -105,7 +105,7 @@ def plot_words(
     rows = ceil((len(words) + 1) / columns)
     figure, box = new_figure(columns * tile, rows * (tile + room) - 0.08, title, subtitle)
     scaled = scale_to_most(maps, 98.0)
-    panels = [
+    panels: list[tuple[str, NDArray[np.generic]]] = [
         ("image", image),
         *((w, overlay(image, m)) for w, m in zip(words, scaled, strict=True)),
     ]

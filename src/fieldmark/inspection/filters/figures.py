@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -114,4 +114,4 @@ def plot_positions(similarity: Floats, *, title: str, subtitle: str) -> Figure:
 
 def _columns(count: int, widest: int = 12) -> int:
     """Columns of a mosaic about twice as wide as high."""
-    return max(1, min(widest, count, round((2 * count) ** 0.5)))
+    return max(1, min(widest, count, round(sqrt(2 * count))))
