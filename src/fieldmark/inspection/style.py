@@ -171,8 +171,8 @@ def overlay(image: NDArray[np.uint8], values: NDArray[np.floating]) -> NDArray[n
     grey = (image.astype(np.float32) / 255.0) @ np.array((0.299, 0.587, 0.114), np.float32)
     colours = colormaps[AMOUNT](0.2 + 0.8 * grid[..., 0])[..., :3].astype(np.float32)
     weight = 0.04 + 0.8 * grid
-    blended: NDArray[np.float32] = (1.0 - weight) * (0.12 + 0.83 * grey[..., None])
-    blended += weight * colours
+    faded = (1.0 - weight) * (0.12 + 0.83 * grey[..., None])
+    blended: NDArray[np.float32] = faded + weight * colours
     return blended
 
 

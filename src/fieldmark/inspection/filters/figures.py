@@ -113,5 +113,8 @@ def plot_positions(similarity: Floats, *, title: str, subtitle: str) -> Figure:
 
 
 def _columns(count: int, widest: int = 12) -> int:
-    """Columns of a mosaic about twice as wide as high."""
-    return max(1, min(widest, count, round(sqrt(2 * count))))
+    """Columns of a mosaic about twice as wide as high, without a gap in its last row if can be."""
+    target = max(1, min(widest, count, round(sqrt(2 * count))))
+    near = range(max(1, target - 3), min(widest, target + 3) + 1)
+    full = [columns for columns in near if count % columns == 0]
+    return min(full, key=lambda columns: abs(columns - target), default=target)
