@@ -184,14 +184,17 @@ def to_size(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.
     return repeated
 
 
-def scale_to_most(values: NDArray[np.floating], percentile: float = 95.0) -> NDArray[np.float32]:
-    """From 0 to a percentile of the values becomes 0..1; those above it are 1.
+def scale_to_most(
+    values: NDArray[np.floating], percentile: float = 95.0, *, lowest: bool = False
+) -> NDArray[np.float32]:
+    """From 0 (or the lowest value) to a percentile becomes 0..1; what is above it is 1.
 
     Vision Transformers store things in a few tokens of the background, whose lengths and shares
     are many times those of the others: on a scale up to the maximum nothing else would be seen.
     Where that percentile is 0 the maximum takes its place.
     """
-    positive: NDArray[np.float32] = np.clip(np.asarray(values, dtype=np.float32), 0.0, None)
+    raised = np.asarray(values, dtype=np.float32) - (float(np.min(values)) if lowest else 0.0)
+    positive: NDArray[np.float32] = np.clip(raised, 0.0, None)
     top = float(np.percentile(positive, percentile)) or float(positive.max())
     if top > 0.0:
         positive = np.clip(positive / top, 0.0, 1.0)

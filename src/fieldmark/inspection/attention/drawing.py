@@ -88,7 +88,7 @@ def _draw_overview(
     caption = (
         f"{subject.model}, {picture.words}: attention rollout over all {len(read.weights)} layers "
         f"(what reaches {reader} through attention and residuals), and the mean of all heads in "
-        f"{last}; the brighter, the more, each from 0 to its own 95th percentile. "
+        f"{last}; the brighter, the more, each from its lowest value to its 95th percentile. "
         f"Predicted: {verdict}."
     )
     detail = f"rollout-{picture.stem}"
@@ -148,7 +148,8 @@ def _draw_tags(
     )
     caption = (
         f"{subject.model}, {picture.words}: how much the token of each tag reads of each patch, "
-        f"mean over {len(layers)} blocks and all heads, on one scale for all tags."
+        f"mean over {len(layers)} blocks and all heads, each from its lowest value to its "
+        "95th percentile; below it the range, as multiples of attention spread evenly."
     )
     yield Drawing("attention", subject.model, f"tags-{picture.stem}", title, caption, figure)
     reader = _reader(read)

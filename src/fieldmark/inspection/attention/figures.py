@@ -29,17 +29,25 @@ def plot_overview(
 ) -> Figure:
     """The image; attention over all layers; attention of the last layer, heads' mean."""
     side, gap, room = 2.75, 0.16, 0.24
-    figure, box = new_figure(3 * side + 2 * gap, side + room, title, subtitle)
-    panels: tuple[tuple[str, NDArray[np.generic]], ...] = (
-        ("image", image),
-        (f"rollout: what reaches {reader}", overlay(image, scale_to_most(rollout))),
-        (f"last layer: what {reader} reads", overlay(image, scale_to_most(last))),
+    figure, box = new_figure(3 * side + 2 * gap, side + room + 0.2, title, subtitle)
+    box.text(0, 0, "image", bold=True)
+    box.show(0, room, side, side, image)
+    panels = (
+        (f"rollout: what reaches {reader}", rollout),
+        (f"last layer: what {reader} reads", last),
     )
-    for place, (name, pixels) in enumerate(panels):
+    for place, (name, values) in enumerate(panels, start=1):
         left = place * (side + gap)
         box.text(left, 0, name, bold=True)
-        box.show(left, room, side, side, pixels)
+        box.show(left, room, side, side, overlay(image, scale_to_most(values, lowest=True)))
+        box.text(left, room + side + 0.05, describe(values), fontsize=SMALL_PT, color=FAINT)
     return figure
+
+
+def describe(values: Floats) -> str:
+    """From the lowest to the highest patch, as multiples of attention spread evenly."""
+    even = float(values.mean()) or 1.0
+    return f"{values.min() / even:.2g} to {values.max() / even:.2g} times even"
 
 
 def plot_heads(
@@ -99,21 +107,21 @@ def plot_words(
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Where each word looks: maps (T, h, w) over the image, all on one scale."""
+    """Where each word looks: maps (T, h, w) over the image, each from its lowest value."""
     columns = min(5, len(words) + 1)
-    tile, room = 1.62, 0.24
+    tile, room = 1.62, 0.42
     rows = ceil((len(words) + 1) / columns)
     figure, box = new_figure(columns * tile, rows * (tile + room) - 0.08, title, subtitle)
-    scaled = scale_to_most(maps, 98.0)
-    panels: list[tuple[str, NDArray[np.generic]]] = [
-        ("image", image),
-        *((w, overlay(image, m)) for w, m in zip(words, scaled, strict=True)),
-    ]
-    for place, (word, pixels) in enumerate(panels):
+    box.text(0, 0, "image", bold=True)
+    box.show(0, 0.18, tile * 0.94, tile * 0.94, image)
+    for place, (word, values) in enumerate(zip(words, maps, strict=True), start=1):
         row, column = divmod(place, columns)
         left, top = column * tile, row * (tile + room)
-        box.text(left, top, shorten(word, 22), bold=place == 0)
-        box.show(left, top + 0.18, tile * 0.94, tile * 0.94, pixels)
+        shown = overlay(image, scale_to_most(values, lowest=True))
+        box.text(left, top, shorten(word, 22))
+        box.show(left, top + 0.18, tile * 0.94, tile * 0.94, shown)
+        told = describe(values)
+        box.text(left, top + 0.2 + tile * 0.95, told, fontsize=SMALL_PT - 0.5, color=FAINT)
     return figure
 
 
