@@ -135,7 +135,7 @@ def plot_reading(
     subtitle: str,
 ) -> Figure:
     """How much of each word is read in each layer: (L, T), words down, layers across."""
-    cell, left_room, head = 0.42, 1.75, 0.72
+    cell, left_room, head = 0.42, 1.75, 0.5
     width, height = left_room + len(layers) * cell, head + len(words) * 0.27
     figure, box = new_figure(max(width, 5.0), height + 0.55, title, subtitle)
     limits = (0.0, float(amounts.max()) or 1.0)
