@@ -70,6 +70,8 @@ def plot_saliency(
         box.show(last, top + head, SIDE, SIDE, shown)
         low, high = min(sheet.correlations), max(sheet.correlations)
         text = f"rank correlation {low:.2f} to {high:.2f}"
+        if not np.ptp(sheet.shuffled):
+            text = "no evidence left"
         box.text(last, top + head + SIDE + 0.07, text, fontsize=SMALL_PT, color=FAINT)
     return figure
 
