@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fieldmark.evaluation.comparison.records import Comparison
     from fieldmark.models.summary.table import Summary, summarize
     from fieldmark.recipes import Recipe, read_recipe
-    from fieldmark.verbs import Check, Evaluation, Run, check, compare, load_run, train
+    from fieldmark.verbs import Check, Evaluation, Run, check, compare, inspect, load_run, train
     from fieldmark.verbs.ensemble import ensemble
     from fieldmark.verbs.long_tail import long_tail
 
@@ -42,6 +42,7 @@ __all__ = [
     "check",
     "compare",
     "ensemble",
+    "inspect",
     "load_run",
     "long_tail",
     "read_recipe",
@@ -63,6 +64,7 @@ _HOMES = {
     "check": "fieldmark.verbs",
     "compare": "fieldmark.verbs",
     "ensemble": "fieldmark.verbs.ensemble",
+    "inspect": "fieldmark.verbs",
     "load_run": "fieldmark.verbs",
     "long_tail": "fieldmark.verbs.long_tail",
     "read_recipe": "fieldmark.recipes",

@@ -39,7 +39,8 @@ class Answer:
         return log_probabilities(self._logits(images), self.task).exp()[:, self.class_index]
 
     def _logits(self, images: Tensor) -> Tensor:
-        return self.classifier(images, repeat_tags(self.tag_ids, len(images)))
+        logits: Tensor = self.classifier(images, repeat_tags(self.tag_ids, len(images)))
+        return logits
 
 
 def repeat_tags(tag_ids: Tensor | None, num_images: int) -> Tensor | None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fieldmark.errors import InspectionError, nearest
@@ -28,7 +29,7 @@ def short_name(name: str) -> str:
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
     """Return the layer of that name, with or without `backbone.`; raises `InspectionError`."""
-    layers = dict(network.named_modules())
+    layers: dict[str, nn.Module] = dict(network.named_modules())
     for full in (name, f"{PREFIX}{name}"):
         if name and full in layers:
             return layers[full]
@@ -98,4 +99,4 @@ def as_maps(output: Tensor, features: Features, network: nn.Module) -> Tensor | 
     leading = output.shape[1] - rows * columns
     if leading not in (0, features.num_prefix, features.num_prefix + num_tags):
         return None
-    return output[0, leading:].T.unflatten(1, (rows, columns))
+    return torch.unflatten(output[0, leading:].T, 1, (rows, columns))

@@ -42,7 +42,7 @@ class InspectOptions:
     heads: tuple[int, ...] = ()
     methods: tuple[str, ...] = ()
     target: str | None = None
-    steps: int = 24
+    steps: int = 20
     seed: int = 0
     progress: Progress = ignore_progress
     note: Callable[[str], None] = ignore_note

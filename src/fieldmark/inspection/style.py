@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,6 @@ BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 SERIES = (BLUE, ORANGE, GREEN, PINK, "#56b4e9", "#e69f00", "#000000")
 """Okabe and Ito's colours, told apart by people who see no red or no green."""
 
-FONT = FontProperties(family="DejaVu Sans")
 TITLE_PT, TEXT_PT, SMALL_PT = 12.5, 8.5, 7.5
 MARGIN = 0.28
 """Inches around the figure."""
@@ -81,6 +80,7 @@ class Box:
     def __init__(self, figure: Figure, left: float, bottom: float, width: float, height: float):
         self.figure = figure
         self.left, self.bottom, self.width, self.height = left, bottom, width, height
+        self._shared: Axes | None = None
 
     def axes(self, left: float, top: float, width: float, height: float, title: str = "") -> Axes:
         """Add axes at inches from the box's left and top."""
@@ -95,6 +95,48 @@ class Box:
         if title:
             axes.set_title(title, fontsize=TEXT_PT, color=INK, pad=4)
         return axes
+
+    def show(
+        self,
+        left: float,
+        top: float,
+        width: float,
+        height: float,
+        pixels: NDArray[np.generic],
+        *,
+        cmap: str | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> AxesImage:
+        """Show (h, w) values or (h, w, 3) colours upright, at inches from the box's left and top.
+
+        All pictures of a box share one pair of axes in inches: a hundred of them cost little.
+        """
+        low, high = limits or (None, None)
+        left_edge, top_edge = (
+            self.left + left,
+            self.figure.get_size_inches()[1] - (self.bottom + self.height - top),
+        )
+        return self._inches().imshow(
+            pixels,
+            cmap=cmap,
+            vmin=low,
+            vmax=high,
+            interpolation="nearest",
+            aspect="auto",
+            extent=(left_edge, left_edge + width, top_edge + height, top_edge),
+        )
+
+    def _inches(self) -> Axes:
+        """Axes as large as the figure, in inches from its upper left corner."""
+        if self._shared is None:
+            total_width, total_height = self.figure.get_size_inches()
+            axes = self.figure.add_axes((0, 0, 1, 1), facecolor="none")
+            axes.set_axis_off()
+            axes.set_xlim(0, total_width)
+            axes.set_ylim(total_height, 0)
+            axes.set_autoscale_on(False)
+            self._shared = axes
+        return self._shared
 
     def text(
         self, left: float, top: float, text: str, *, bold: bool = False, **settings: object
@@ -117,31 +159,6 @@ class Box:
         )
 
 
-def show_pixels(
-    axes: Axes,
-    pixels: NDArray[np.generic],
-    *,
-    cmap: str | None = None,
-    limits: tuple[float, float] | None = None,
-    alpha: float = 1.0,
-    smooth: bool = False,
-    extent: tuple[float, float, float, float] | None = None,
-) -> AxesImage:
-    """Show (h, w) values or (h, w, 3) colours upright and unstretched, without ticks."""
-    low, high = limits or (None, None)
-    shown = axes.imshow(
-        pixels,
-        cmap=cmap,
-        vmin=low,
-        vmax=high,
-        alpha=alpha,
-        interpolation="bilinear" if smooth else "nearest",
-        extent=extent,
-    )
-    bare(axes)
-    return shown
-
-
 def overlay(image: NDArray[np.uint8], values: NDArray[np.floating]) -> NDArray[np.float32]:
     """Colour the image (H, W, 3) by values (h, w) in 0..1: (H, W, 3) in 0..1.
 
@@ -152,31 +169,36 @@ def overlay(image: NDArray[np.uint8], values: NDArray[np.floating]) -> NDArray[n
     clipped = np.clip(np.asarray(values, dtype=np.float32), 0.0, 1.0)
     grid = to_size(clipped, height, width)[..., None]
     grey = (image.astype(np.float32) / 255.0) @ np.array((0.299, 0.587, 0.114), np.float32)
-    colours = colormaps[AMOUNT](grid[..., 0])[..., :3].astype(np.float32)
-    weight = 0.28 + 0.55 * grid
-    return (1.0 - weight) * (0.25 + 0.75 * grey[..., None]) + weight * colours
+    colours = colormaps[AMOUNT](0.2 + 0.8 * grid[..., 0])[..., :3].astype(np.float32)
+    weight = 0.04 + 0.8 * grid
+    faded = (1.0 - weight) * (0.12 + 0.83 * grey[..., None])
+    blended: NDArray[np.float32] = faded + weight * colours
+    return blended
 
 
 def to_size(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Repeat the cells of a grid (h, w) to (height, width) pixels."""
     rows = (np.arange(height) * values.shape[0]) // height
     columns = (np.arange(width) * values.shape[1]) // width
-    return values[rows][:, columns]
+    repeated: NDArray[np.float32] = values[rows][:, columns]
+    return repeated
 
 
-def scale_to_maximum(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """From 0 to the largest value becomes 0..1; without a positive value all is 0."""
-    positive = np.clip(np.asarray(values, dtype=np.float32), 0.0, None)
-    largest = float(positive.max())
-    return positive / largest if largest > 0.0 else positive
+def scale_to_most(
+    values: NDArray[np.floating], percentile: float = 95.0, *, lowest: bool = False
+) -> NDArray[np.float32]:
+    """From 0 (or the lowest value) to a percentile becomes 0..1; what is above it is 1.
 
-
-def bare(axes: Axes) -> None:
-    """Take away ticks and frame."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    Vision Transformers store things in a few tokens of the background, whose lengths and shares
+    are many times those of the others: on a scale up to the maximum nothing else would be seen.
+    Where that percentile is 0 the maximum takes its place.
+    """
+    raised = np.asarray(values, dtype=np.float32) - (float(np.min(values)) if lowest else 0.0)
+    positive: NDArray[np.float32] = np.clip(raised, 0.0, None)
+    top = float(np.percentile(positive, percentile)) or float(positive.max())
+    if top > 0.0:
+        positive = np.clip(positive / top, 0.0, 1.0)
+    return positive
 
 
 def plain_axes(axes: Axes, x_label: str = "", y_label: str = "") -> None:
@@ -204,14 +226,8 @@ def colour_bar(
     """A thin scale that lies below what it explains, at inches from the box's left and top."""
     axes = box.axes(left, top, width, height)
     bar = box.figure.colorbar(shown, cax=axes, orientation="horizontal")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=SMALL_PT, colors=FAINT, length=2, width=0.6)
-    bar.ax.xaxis.set_major_locator(_few_ticks())
+    bar.ax.xaxis.set_major_locator(MaxNLocator(4))
     bar.set_label(label, fontsize=SMALL_PT, color=FAINT, labelpad=2)
     return bar
-
-
-def _few_ticks() -> object:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4)

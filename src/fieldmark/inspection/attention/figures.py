@@ -14,12 +14,10 @@ from fieldmark.inspection.style import (
     FAINT,
     INK,
     SMALL_PT,
-    bare,
     colour_bar,
     new_figure,
     overlay,
-    scale_to_maximum,
-    show_pixels,
+    scale_to_most,
 )
 
 Bytes = NDArray[np.uint8]
@@ -31,17 +29,25 @@ def plot_overview(
 ) -> Figure:
     """The image; attention over all layers; attention of the last layer, heads' mean."""
     side, gap, room = 2.75, 0.16, 0.24
-    figure, box = new_figure(3 * side + 2 * gap, side + room, title, subtitle)
+    figure, box = new_figure(3 * side + 2 * gap, side + room + 0.2, title, subtitle)
+    box.text(0, 0, "image", bold=True)
+    box.show(0, room, side, side, image)
     panels = (
-        ("image", image),
-        (f"rollout: what reaches {reader}", overlay(image, scale_to_maximum(rollout))),
-        (f"last layer: what {reader} reads", overlay(image, scale_to_maximum(last))),
+        (f"rollout: what reaches {reader}", rollout),
+        (f"last layer: what {reader} reads", last),
     )
-    for place, (name, pixels) in enumerate(panels):
+    for place, (name, values) in enumerate(panels, start=1):
         left = place * (side + gap)
         box.text(left, 0, name, bold=True)
-        show_pixels(box.axes(left, room, side, side), pixels)
+        box.show(left, room, side, side, overlay(image, scale_to_most(values, lowest=True)))
+        box.text(left, room + side + 0.05, describe(values), fontsize=SMALL_PT, color=FAINT)
     return figure
+
+
+def describe(values: Floats) -> str:
+    """From the lowest to the highest patch, as multiples of attention spread evenly."""
+    even = float(values.mean()) or 1.0
+    return f"{values.min() / even:.2g} to {values.max() / even:.2g} times even"
 
 
 def plot_heads(
@@ -73,8 +79,15 @@ def plot_heads(
             row, column = (index, layer) if is_wide else (layer, index)
             left, top = left_room + column * tile, head + row * step
             values = maps[layer, index]
-            axes = box.axes(left, top, tile * 0.94, tile * 0.94 * ratio)
-            show_pixels(axes, values, cmap=AMOUNT, limits=(0, float(values.max()) or 1.0))
+            box.show(
+                left,
+                top,
+                tile * 0.94,
+                tile * 0.94 * ratio,
+                scale_to_most(values),
+                cmap=AMOUNT,
+                limits=(0, 1),
+            )
             box.text(
                 left + 0.47 * tile,
                 top + tile * 0.95 * ratio,
@@ -94,21 +107,21 @@ def plot_words(
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Where each word looks: maps (T, h, w) over the image, all on one scale."""
+    """Where each word looks: maps (T, h, w) over the image, each from its lowest value."""
     columns = min(5, len(words) + 1)
-    tile, room = 1.62, 0.24
+    tile, room = 1.62, 0.42
     rows = ceil((len(words) + 1) / columns)
     figure, box = new_figure(columns * tile, rows * (tile + room) - 0.08, title, subtitle)
-    largest = float(maps.max()) or 1.0
-    panels = [
-        ("image", image),
-        *((w, overlay(image, m / largest)) for w, m in zip(words, maps, strict=True)),
-    ]
-    for place, (word, pixels) in enumerate(panels):
+    box.text(0, 0, "image", bold=True)
+    box.show(0, 0.18, tile * 0.94, tile * 0.94, image)
+    for place, (word, values) in enumerate(zip(words, maps, strict=True), start=1):
         row, column = divmod(place, columns)
         left, top = column * tile, row * (tile + room)
-        box.text(left, top, shorten(word, 22), bold=place == 0)
-        show_pixels(box.axes(left, top + 0.18, tile * 0.94, tile * 0.94), pixels)
+        shown = overlay(image, scale_to_most(values, lowest=True))
+        box.text(left, top, shorten(word, 22))
+        box.show(left, top + 0.18, tile * 0.94, tile * 0.94, shown)
+        told = describe(values)
+        box.text(left, top + 0.2 + tile * 0.95, told, fontsize=SMALL_PT - 0.5, color=FAINT)
     return figure
 
 
@@ -122,12 +135,12 @@ def plot_reading(
     subtitle: str,
 ) -> Figure:
     """How much of each word is read in each layer: (L, T), words down, layers across."""
-    cell, left_room, head = 0.42, 1.75, 0.72
+    cell, left_room, head = 0.42, 1.75, 0.5
     width, height = left_room + len(layers) * cell, head + len(words) * 0.27
     figure, box = new_figure(max(width, 5.0), height + 0.55, title, subtitle)
-    axes = box.axes(left_room, head, len(layers) * cell, len(words) * 0.27)
-    shown = axes.imshow(amounts.T, cmap=AMOUNT, vmin=0.0, aspect="auto", interpolation="nearest")
-    bare(axes)
+    limits = (0.0, float(amounts.max()) or 1.0)
+    across, down = len(layers) * cell, len(words) * 0.27
+    shown = box.show(left_room, head, across, down, amounts.T, cmap=AMOUNT, limits=limits)
     for place, layer in enumerate(layers):
         left = left_room + (place + 0.5) * cell
         box.text(

@@ -15,7 +15,7 @@ def class_maps(read: AttentionWeights) -> Tensor:
     is left out, so a map sums to at most 1.
     """
     rows = _reading_rows(read.weights, read)  # (L, heads, N)
-    return rows[..., read.first_patch :].unflatten(-1, read.grid)
+    return torch.unflatten(rows[..., read.first_patch :], -1, read.grid)
 
 
 def patch_share(read: AttentionWeights) -> Tensor:
@@ -41,14 +41,14 @@ def roll_out(weights: Tensor) -> Tensor:
 def rollout_map(read: AttentionWeights) -> Tensor:
     """(h, w): how much of each patch reaches the class token (or the mean patch) at the end."""
     rows = _reading_rows(roll_out(read.weights), read)  # (N,)
-    return rows[read.first_patch :].unflatten(0, read.grid)
+    return torch.unflatten(rows[read.first_patch :], 0, read.grid)
 
 
 def tag_maps(read: AttentionWeights) -> Tensor:
     """(L, T, h, w): how much each token of the tags reads of each patch, mean over heads."""
     tags = slice(read.num_prefix, read.first_patch)
     mean = read.weights.mean(dim=1)  # (L, N, N)
-    return mean[:, tags, read.first_patch :].unflatten(-1, read.grid)
+    return torch.unflatten(mean[:, tags, read.first_patch :], -1, read.grid)
 
 
 def tags_read(read: AttentionWeights) -> Tensor:

@@ -19,12 +19,19 @@ def strongest_channels(maps: Tensor, count: int) -> list[int]:
 def scale_channel(channel: Floats) -> Floats:
     """(h, w) -> 0..1 from its lowest to its highest value; a constant one is 0."""
     low, high = float(channel.min()), float(channel.max())
-    return (channel - low) / (high - low) if high > low else np.zeros_like(channel)
+    scaled: Floats = (channel - low) / (high - low or 1.0)
+    return scaled
+
+
+def scale_to_percentile(values: Floats, percentile: float = 95.0) -> Floats:
+    """(h, w) -> 0..1 from the lowest value to a percentile, so that few giants hide nothing."""
+    return scale_channel(np.minimum(values, np.percentile(values, percentile)))
 
 
 def token_norms(maps: Tensor) -> Floats:
     """(D, h, w) -> (h, w): the Euclidean length of each token."""
-    return maps.detach().float().norm(dim=0).cpu().numpy()
+    norms: Floats = maps.detach().float().norm(dim=0).cpu().numpy()
+    return norms
 
 
 @torch.no_grad()
@@ -46,7 +53,7 @@ def colour_tokens(maps: Tensor, before: Tensor | None = None) -> tuple[Floats, T
     low, high = scores.quantile(0.02, dim=0), scores.quantile(0.98, dim=0)
     span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
     colours = ((scores - low) / span).clamp(0, 1)
-    return colours.unflatten(0, maps.shape[1:]).numpy(), scores
+    return torch.unflatten(colours, 0, tuple(maps.shape[1:])).numpy(), scores
 
 
 def _follow(scores: Tensor, before: Tensor) -> Tensor:

@@ -72,5 +72,5 @@ def view_filters(embedding: nn.Module) -> Tensor | None:
         return None
     views = embedding.views
     side = views.patch_size
-    weight = views.proj.weight * views.norm.weight  # (D, P P V C)
-    return weight.unflatten(1, (side, side, views.num_views, -1)).permute(0, 3, 1, 2, 4)
+    weight: Tensor = views.proj.weight * views.norm.weight  # (D, P P V C)
+    return torch.unflatten(weight, 1, (side, side, views.num_views, -1)).permute(0, 3, 1, 2, 4)

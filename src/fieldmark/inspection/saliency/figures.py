@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fieldmark.inspection.saliency.trust import Faithfulness
@@ -18,8 +19,7 @@ from fieldmark.inspection.style import (
     new_figure,
     overlay,
     plain_axes,
-    scale_to_maximum,
-    show_pixels,
+    scale_to_most,
 )
 
 Floats = NDArray[np.float32]
@@ -52,28 +52,37 @@ def plot_saliency(
     last = second + CHART + 0.3
     figure, box = new_figure(last + SIDE, len(sheets) * step - 0.16, title, subtitle)
     box.text(0, 0, "image", bold=True)
-    show_pixels(box.axes(0, head, SIDE, SIDE), image)
+    box.show(0, head, SIDE, SIDE, image)
     box.text(0, head + SIDE + 0.07, f"evidence for {verdict}", fontsize=SMALL_PT, color=FAINT)
+    top_value = max(_find_highest(sheet) for sheet in sheets)
     for row, sheet in enumerate(sheets):
         top = row * step
         left = SIDE + GAP
         box.text(left, top, sheet.label, bold=True)
-        shown = overlay(image, scale_to_maximum(sheet.values))
-        show_pixels(box.axes(left, top + head, SIDE, SIDE), shown)
-        _plot_curves(box.axes(chart_left, top + head, CHART, SIDE), sheet, "deletion")
-        _plot_curves(box.axes(second, top + head, CHART, SIDE), sheet, "insertion")
+        shown = overlay(image, scale_to_most(sheet.values, 99.0))
+        box.show(left, top + head, SIDE, SIDE, shown)
+        _plot_curves(box.axes(chart_left, top + head, CHART, SIDE), sheet, "deletion", top_value)
+        _plot_curves(box.axes(second, top + head, CHART, SIDE), sheet, "insertion", top_value)
         box.text(chart_left, top, "deletion: low is good", bold=True)
         box.text(second, top, "insertion: high is good", bold=True)
         box.text(last, top, "same, shuffled weights", bold=True)
-        shown = overlay(image, scale_to_maximum(sheet.shuffled))
-        show_pixels(box.axes(last, top + head, SIDE, SIDE), shown)
+        shown = overlay(image, scale_to_most(sheet.shuffled, 99.0))
+        box.show(last, top + head, SIDE, SIDE, shown)
         low, high = min(sheet.correlations), max(sheet.correlations)
         text = f"rank correlation {low:.2f} to {high:.2f}"
+        if not np.ptp(sheet.shuffled):
+            text = "no evidence left"
         box.text(last, top + head + SIDE + 0.07, text, fontsize=SMALL_PT, color=FAINT)
     return figure
 
 
-def _plot_curves(axes: Axes, sheet: Sheet, kind: str) -> None:
+def _find_highest(sheet: Sheet) -> float:
+    """The highest probability of all curves, so that those of a figure share one scale."""
+    found = (sheet.faithfulness.curves, *sheet.faithfulness.random)
+    return max(float(np.maximum(each.deletion, each.insertion).max()) for each in found)
+
+
+def _plot_curves(axes: Axes, sheet: Sheet, kind: str, top: float) -> None:
     """The curve of the map, and the band and mean of the random maps."""
     found = sheet.faithfulness
     curve: Floats = getattr(found.curves, kind)
@@ -91,8 +100,9 @@ def _plot_curves(axes: Axes, sheet: Sheet, kind: str) -> None:
     area = getattr(found.curves, f"{kind}_area")
     axes.plot(shares, curve, color=BLUE, linewidth=1.6, label=f"this map  {area:.2f}")
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, max(1.0, float(curve.max())) * 1.32)
-    axes.set_yticks([0, 0.5, 1])
+    axes.set_ylim(0, top * 1.36)
+    ticks = MaxNLocator(3).tick_values(0.0, top)
+    axes.set_yticks([tick for tick in ticks if 0.0 <= tick <= top])
     axes.set_ylabel("probability", fontsize=SMALL_PT, color=FAINT, labelpad=3)
     axes.legend(
         loc="upper right",

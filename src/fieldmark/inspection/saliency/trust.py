@@ -91,7 +91,7 @@ def measure_curves(
     taken = torch.stack([place < round(float(share) * size) for share in shares])[:, None]
     blurred = blur(pixels)
     deletion, insertion = [], []
-    for part in taken.split(BATCH_SIZE):  # (b, 1, H, W)
+    for part in torch.split(taken, BATCH_SIZE):  # (b, 1, H, W)
         deletion.append(answer.probability(torch.where(part, 0.0, pixels)))
         insertion.append(answer.probability(torch.where(part, pixels, blurred)))
     return Curves(*(torch.cat(each).float().cpu().numpy() for each in (deletion, insertion)))
