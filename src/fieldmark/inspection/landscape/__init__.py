@@ -1,0 +1,1 @@
+"""The loss around the weights of a network: lines, planes and sharpness."""
