@@ -56,7 +56,7 @@ class Output:
         console = stderr()
         hidden = self.quiet or not console.is_terminal
         bar = Progress(
-            TextColumn(what),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -78,6 +78,10 @@ class Counter:
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` images are done."""
         self.bar.update(self.task, completed=done, total=total)
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of something are done."""
+        self.bar.update(self.task, completed=done, total=total, description=what)
 
 
 @contextmanager

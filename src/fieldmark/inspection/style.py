@@ -11,6 +11,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
@@ -139,6 +140,35 @@ def show_pixels(
     )
     bare(axes)
     return shown
+
+
+def overlay(image: NDArray[np.uint8], values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Colour the image (H, W, 3) by values (h, w) in 0..1: (H, W, 3) in 0..1.
+
+    The image turns grey, and the more a place counts, the more it takes the colour. Values stay
+    a grid of cells: smoothing would pretend to know more than there is.
+    """
+    height, width = image.shape[:2]
+    clipped = np.clip(np.asarray(values, dtype=np.float32), 0.0, 1.0)
+    grid = to_size(clipped, height, width)[..., None]
+    grey = (image.astype(np.float32) / 255.0) @ np.array((0.299, 0.587, 0.114), np.float32)
+    colours = colormaps[AMOUNT](grid[..., 0])[..., :3].astype(np.float32)
+    weight = 0.28 + 0.55 * grid
+    return (1.0 - weight) * (0.25 + 0.75 * grey[..., None]) + weight * colours
+
+
+def to_size(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Repeat the cells of a grid (h, w) to (height, width) pixels."""
+    rows = (np.arange(height) * values.shape[0]) // height
+    columns = (np.arange(width) * values.shape[1]) // width
+    return values[rows][:, columns]
+
+
+def scale_to_maximum(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """From 0 to the largest value becomes 0..1; without a positive value all is 0."""
+    positive = np.clip(np.asarray(values, dtype=np.float32), 0.0, None)
+    largest = float(positive.max())
+    return positive / largest if largest > 0.0 else positive
 
 
 def bare(axes: Axes) -> None:
