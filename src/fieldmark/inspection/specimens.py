@@ -1,4 +1,4 @@
-"""Pictures of a table for figures: decoded, made small, and cut where they are shown."""
+"""Images of a table for sheets of many: which, and their pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from PIL import Image
 
 from fieldmark.data.images import decode_image
 from fieldmark.data.stores import ImageStore
+from fieldmark.data.table import Row, Table
 from fieldmark.errors import UnreadableImageError
+from fieldmark.seeds import derive_seed
 
 Pixels = NDArray[np.uint8]
 BLANK = 236
@@ -38,3 +40,15 @@ def say_file(image: str, length: int = 22) -> str:
     """The end of an image's path."""
     name = image.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("$", r"\$")
     return name if len(name) <= length else "…" + name[-(length - 1) :]
+
+
+def choose_rows(table: Table, most: int, seed: int) -> list[Row]:
+    """At most so many rows, in random order, the first of each class before the second of any."""
+    order = np.random.default_rng(derive_seed(seed, "rows")).permutation(len(table.rows))
+    seen: dict[str, int] = {}
+    ranked = []
+    for place, index in enumerate(order.tolist()):
+        row = table.rows[index]
+        seen[row.label] = seen.get(row.label, 0) + 1
+        ranked.append((seen[row.label], place, row))
+    return [row for _, _, row in sorted(ranked, key=lambda entry: entry[:2])[:most]]
