@@ -2,7 +2,7 @@
 
     python benchmarks/landscape_study.py [--seeds 3] [--out FOLDER]
 
-ViT-tiny is fine-tuned on 20 leaf species at 64 px: four variants that differ in the head and the
+ViT-tiny is fine-tuned on 12 leaf species at 64 px: four variants that differ in the head and the
 batch size alone, over seeds. A seed gives all four the same split, order and images to measure
 on. Trained runs, measured figures and points of the landscape are kept in FOLDER and not computed
 again. The table goes to standard output, the figure to FOLDER/landscape-study.png. The data and
@@ -35,8 +35,8 @@ from fieldmark.verbs.run import Run, load_run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 VIT = SHARED / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k.pth"
-NUM_CLASSES, IMAGES_PER_CLASS, EPOCHS = 20, 40, 5
-NUM_IMAGES, POINTS, DISTANCE = 96, 21, 1.0
+NUM_CLASSES, IMAGES_PER_CLASS, EPOCHS = 12, 40, 5
+NUM_IMAGES, POINTS, DISTANCE = 64, 17, 1.0
 COMMON = (
     "model.name=vit_tiny_patch16_224",
     "model.pretrained=false",
@@ -110,7 +110,7 @@ def study_one(
     trained = time.time()
     accuracy = Run(run.folder, table).evaluate().metrics["accuracy"]
     subject, sample = open_subject(table, path, seed)
-    sharpness = measure_sharpness(subject.classifier, sample, seed=seed, max_steps=16)
+    sharpness = measure_sharpness(subject.classifier, sample, seed=seed, max_steps=14)
     found = {
         "variant": name,
         "seed": seed,
