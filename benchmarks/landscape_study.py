@@ -93,9 +93,7 @@ def read_leaves() -> Table:
         if row.label in seen and seen[row.label] < IMAGES_PER_CLASS:
             seen[row.label] += 1
             rows.append(row)
-    return Table(
-        tuple(rows), table.store, table.source, table.task, tuple(sorted(largest))
-    )
+    return Table(tuple(rows), table.store, table.source, table.task, tuple(sorted(largest)))
 
 
 def study_one(

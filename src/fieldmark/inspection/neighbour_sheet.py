@@ -64,7 +64,11 @@ def draw_neighbour_sheet(subject: Subject, options: InspectOptions) -> Drawing:
             is_same = near.label == row.label
             colour = INK if not row.label else BLUE if is_same else ORANGE
             box.text(
-                left, top + SIDE + 0.05, shorten(say(near.label), 17), fontsize=SMALL_PT, color=colour
+                left,
+                top + SIDE + 0.05,
+                shorten(say(near.label), 17),
+                fontsize=SMALL_PT,
+                color=colour,
             )
             box.text(left, top + SIDE + 0.19, f"{near.similarity:.3f}", fontsize=6.5, color=FAINT)
     detail = f"nearest-{options.split if not subject.images else 'named'}"

@@ -191,9 +191,7 @@ def test_the_line_between_two_networks_has_both_at_its_ends() -> None:
 def test_different_networks_are_refused() -> None:
     other = nn.Sequential(nn.Linear(5, 1, bias=False), nn.Dropout(0.5))
     with pytest.raises(ModelError, match=r"0.weight is \(1, 4\) in runs/a and \(1, 5\) in runs/b"):
-        compute_line(
-            linear(1, 2, 3, 4), other, quadratic_sample(), names=("runs/a", "runs/b")
-        )
+        compute_line(linear(1, 2, 3, 4), other, quadratic_sample(), names=("runs/a", "runs/b"))
 
 
 def test_batch_norms_move_their_statistics_along_the_line() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
@@ -37,6 +38,17 @@ def draw_plate(subject: Subject, marks: ClassMarks, number: int) -> Figure:
     _draw_facts(box, marks)
     _draw_rows(subject, box, marks, counter)
     _draw_comparison(subject, box, marks, counter)
+    box.text(
+        box.width / 2,
+        box.height - 0.06,
+        "Outlined: at least half of the strongest evidence (Grad-CAM) for the class; orange: for "
+        "the class it was taken for.",
+        ha="center",
+        fontsize=7,
+        color=FAINT,
+        style="italic",
+        **SERIF,
+    )
     return figure
 
 
@@ -82,7 +94,7 @@ def _draw_large(subject: Subject, box: Box, marks: ClassMarks, counter: _Letters
     specimen = marks.typical[0]
     _show(subject, axes, specimen, own, None, BLUE, width=1.9)
     _number(axes, counter.next())
-    text = "The most typical specimen. Outlined: where the evidence for the class lies."
+    text = f"The most typical specimen, {say_file(specimen.row.image)} ({specimen.row.split} split)"
     box.text(0, 0.92 + side + 0.06, text, fontsize=7.5, color=FAINT, style="italic", **SERIF)
 
 
@@ -101,7 +113,8 @@ def _draw_facts(box: Box, marks: ClassMarks) -> None:
     ):
         _draw_share(box, (left, top + 0.78 + 0.6 * index, width), label, value, meaning)
     below = top + 2.08
-    box.text(left, below, f"on {marks.support} images of the {marks.split} split", fontsize=7.5, color=FAINT)
+    scored = f"on {marks.support} images of the {marks.split} split"
+    box.text(left, below - 0.16, scored, fontsize=7.5, color=FAINT)
     times = "once" if marks.num_confused == 1 else f"{marks.num_confused} times"
     said = (
         f"confused with it {times}, either way"
@@ -199,8 +212,13 @@ def _draw_comparison(subject: Subject, box: Box, marks: ClassMarks, counter: _Le
     side = (box.width - left - GAP) / 2
     pairs = (
         (marks.typical[0], own, other, BLUE, marks.name),
-        (marks.look_alike_typical[0] if marks.look_alike_typical else None, other, own, ORANGE,
-         marks.look_alike),
+        (
+            marks.look_alike_typical[0] if marks.look_alike_typical else None,
+            other,
+            own,
+            ORANGE,
+            marks.look_alike,
+        ),
     )
     for place, (shown, first, second, colour, name) in enumerate(pairs):
         if shown is None:
@@ -252,27 +270,29 @@ def _outline(axes: Axes, evidence: NDArray[np.float32], colour: str, width: floa
 
 
 def _number(axes: Axes, text: str) -> None:
-    axes.text(
-        0.0,
-        1.02,
+    corner = axes.annotate(
         text,
-        transform=axes.transAxes,
-        fontsize=7,
-        color=FAINT,
-        va="bottom",
+        (0, 1),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        xytext=(1.5, -1.5),
+        fontsize=6.5,
+        color=INK,
+        va="top",
         ha="left",
         **SERIF,
     )
+    corner.set_bbox({"facecolor": PAPER, "linewidth": 0, "pad": 1.6})
 
 
 def _heading(box: Box, top: float, text: str, left: float = 0.0) -> None:
-    box.text(left + 0.16, top, text, fontsize=9.5, style="italic", **SERIF)
+    box.text(left, top, text, fontsize=10, style="italic", **SERIF)
 
 
 def _rule(box: Box, top: float) -> None:
-    axes = box.axes(0, top, box.width, 0.01)
-    bare(axes)
-    axes.axhline(0, color=INK, linewidth=0.5)
+    height = (box.bottom + box.height - top) / HEIGHT
+    ends = (box.left / WIDTH, (box.left + box.width) / WIDTH)
+    box.figure.add_artist(Line2D(ends, (height, height), color=INK, linewidth=0.5))
 
 
 def _as_name(label: str) -> str:

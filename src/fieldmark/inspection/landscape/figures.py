@@ -49,7 +49,7 @@ def draw_landscape(subject: Subject, options: InspectOptions) -> Iterator[Drawin
     )
     yield draw_plane_figure(subject, sample, options)
     if options.other is not None:
-        yield draw_line_figure(subject, sample, options, options.other)
+        yield draw_line_figure(subject, sample, options.other)
 
 
 def draw_plane_figure(subject: Subject, sample: Sample, options: InspectOptions) -> Drawing:
@@ -80,9 +80,7 @@ def draw_plane_figure(subject: Subject, sample: Sample, options: InspectOptions)
     return Drawing("landscape", subject.model, detail, title, caption, figure)
 
 
-def draw_line_figure(
-    subject: Subject, sample: Sample, options: InspectOptions, other: str
-) -> Drawing:
+def draw_line_figure(subject: Subject, sample: Sample, other: str) -> Drawing:
     """The loss on the way from this run to another one."""
     loaded = load_other(other, subject)
     names = (subject.folder.path.name, loaded.folder.path.name)

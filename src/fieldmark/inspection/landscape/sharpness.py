@@ -170,9 +170,7 @@ class _Slope:
         )
 
 
-def _mean_rise(
-    network: nn.Module, sample: Sample, radius: float, seed: int, here: float
-) -> float:
+def _mean_rise(network: nn.Module, sample: Sample, radius: float, seed: int, here: float) -> float:
     named = {n: p for n, p in network.named_parameters() if p.requires_grad and is_moved(n, p)}
     moved = MovedCopy(network, named)
     rises = []

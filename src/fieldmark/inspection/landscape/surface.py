@@ -91,7 +91,9 @@ def compute_surface(
     number of points.
     """
     if points % 2 == 0 or points < 3:
-        raise ValueError(f"points: expected an odd number from 3, so that one is the centre, not {points}")
+        raise ValueError(
+            f"points: expected an odd number from 3, so that one is the centre, not {points}"
+        )
     dtype = precision or fastest_precision(sample.inputs[0].device)
     work = _Work.plan(points, len(sample), few, seed=0)
     stored = store or PointStore.in_memory()

@@ -69,9 +69,7 @@ def _probe(layer: int, train: Readings, others: dict[str, Readings]) -> Probe:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    probe = make_pipeline(
-        StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=2000, tol=1e-3)
-    )
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=2000, tol=1e-3))
     values, labels = _labelled(train, layer)
     probe.fit(values, labels)
     scores = {}

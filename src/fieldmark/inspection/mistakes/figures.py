@@ -72,7 +72,9 @@ def _draw_pair(
         ha="right",
         color=FAINT,
     )
-    box.text(box.width / 2, top, f"taken for   {say(pair.chosen)}", bold=True, color=ORANGE, ha="center")
+    box.text(
+        box.width / 2, top, f"taken for   {say(pair.chosen)}", bold=True, color=ORANGE, ha="center"
+    )
     for place, mistake in enumerate(pair.mistakes[:PER_PAIR]):
         left = place * (3 * (SIDE + GAP) + 0.25)
         row = rows.get(mistake.image)
