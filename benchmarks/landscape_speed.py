@@ -10,6 +10,7 @@ takes with them, both as `fieldmark inspect` computes it and with every image at
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 
 import torch
@@ -28,6 +29,18 @@ class Enough(Exception):
     """Measured long enough."""
 
 
+class Seen:
+    """Image passes done, and in all; ends the computation after `most`."""
+
+    def __init__(self, most: int | None) -> None:
+        self.most, self.done, self.total = most, 0, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        if self.most is not None and done >= self.most:
+            raise Enough
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--passes", type=int, default=4000)
@@ -43,14 +56,8 @@ def main() -> None:
     sample = Sample((images,), targets, loss_of("multiclass"), "random images")
     for dtype in dict.fromkeys((fastest_precision(images.device), torch.float32)):
         started, cpu = time.perf_counter(), time.process_time()
-        seen = [0, 0]
-
-        def count(done: int, total: int) -> None:
-            seen[:] = done, total
-            if done >= options.passes and not options.whole:
-                raise Enough
-
-        try:
+        seen = Seen(None if options.whole else options.passes)
+        with contextlib.suppress(Enough):
             compute_surface(
                 classifier,
                 sample,
@@ -58,17 +65,15 @@ def main() -> None:
                 points=POINTS,
                 few=FEW,
                 precision=dtype,
-                count=count,
+                count=seen,
             )
-        except Enough:
-            pass
         wall, cpu = time.perf_counter() - started, time.process_time() - cpu
-        rate, per_cpu = seen[0] / wall, seen[0] / cpu
+        rate, per_cpu = seen.done / wall, seen.done / cpu
         every = POINTS * POINTS * NUM_IMAGES
         print(
-            f"{dtype}, {torch.get_num_threads()} threads: {seen[0]} of {seen[1]} passes in "
+            f"{dtype}, {torch.get_num_threads()} threads: {seen.done} of {seen.total} passes in "
             f"{wall:.0f} s: {rate:.0f}/s, {per_cpu:.0f} per second of processor time. Landscape "
-            f"on two free cores {seen[1] / per_cpu / 120:.1f} min, with every image at every "
+            f"on two free cores {seen.total / per_cpu / 120:.1f} min, with every image at every "
             f"point {every / per_cpu / 120:.1f} min"
         )
         if options.whole:

@@ -208,5 +208,5 @@ def test_batch_norms_move_their_statistics_along_the_line() -> None:
 def test_an_even_number_of_points_has_no_centre() -> None:
     network = linear(1, 2, 3, 4)
     plane = draw_plane(dict(network.named_parameters()), seed=0)
-    with pytest.raises(ValueError, match="odd number from 3.*not 50"):
+    with pytest.raises(ValueError, match=r"odd number from 3.*not 50"):
         compute_surface(network, quadratic_sample(), plane, points=50)

@@ -80,7 +80,7 @@ def test_typical_is_nearest_to_the_centre_and_unusual_farthest(make_subject: Mak
     assert marks.num_images == {"train": 6, "val": 2, "test": 4}
     assert {specimen.row.label for specimen in marks.typical} == {"beech"}
     assert all(s.taken_for != "beech" for s in marks.confused)
-    with pytest.raises(InspectionError, match="none of the run's 3 classes. Did you mean 'beech'"):
+    with pytest.raises(InspectionError, match=r"none of the run's 3 classes. Did you mean 'beech'"):
         describe_class(subject, subject.table, predictions, "beeech", split="test")
 
 

@@ -68,7 +68,7 @@ class Sample:
 def draw_sample(
     subject: Subject, table: Table, *, split: str, num_images: int, seed: int
 ) -> Sample:
-    """Take `num_images` of a split (0: all), the classes as evenly as they come.
+    """Take `num_images` of a split at random by `seed`; 0: all.
 
     Raises `InspectionError` where the split has no labelled image that can be read.
     """
