@@ -30,7 +30,8 @@ def compare_layers(
     cross = np.array([[_hsic(a, b) for b in right] for a in left])
     own = [np.array([_hsic(gram, gram) for gram in group]) for group in (left, right)]
     scale = np.sqrt(np.maximum(own[0][:, None] * own[1], 0.0))
-    return np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 0)
+    similarity: Floats = np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 0)
+    return similarity
 
 
 def _gram(values: NDArray[np.floating]) -> Floats:
@@ -38,7 +39,7 @@ def _gram(values: NDArray[np.floating]) -> Floats:
     if len(values) < 4:
         raise ValueError(f"CKA takes at least 4 images, not {len(values)}")
     centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
-    gram = centred @ centred.T
+    gram: Floats = centred @ centred.T
     np.fill_diagonal(gram, 0.0)
     return gram
 
