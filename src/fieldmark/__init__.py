@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fieldmark.errors import FieldmarkError
     from fieldmark.models.summary.table import Summary, summarize
     from fieldmark.recipes import Recipe, read_recipe
-    from fieldmark.verbs import Evaluation, Run, load_run, train
+    from fieldmark.verbs import Evaluation, Run, inspect, load_run, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Run",
     "Summary",
     "Table",
+    "inspect",
     "load_run",
     "read_recipe",
     "read_table",
@@ -49,6 +50,7 @@ _HOMES = {
     "Run": "fieldmark.verbs",
     "Summary": "fieldmark.models.summary.table",
     "Table": "fieldmark.data.table",
+    "inspect": "fieldmark.verbs",
     "load_run": "fieldmark.verbs",
     "read_recipe": "fieldmark.recipes",
     "read_table": "fieldmark.data.sources",

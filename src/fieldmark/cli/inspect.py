@@ -27,7 +27,7 @@ def inspect(
     heads: Numbers = (),
     methods: Words = (),
     target: str | None = None,
-    steps: int = 24,
+    steps: int = 20,
     other: Annotated[str | None, Parameter(name="--with")] = None,
     points: int = 51,
     distance: float = 1.0,
@@ -52,7 +52,7 @@ def inspect(
         landscape, neighbours, mistakes, classes. Default: all that fit the network and take
         seconds.
     tags
-        Tags of the pictures, for a run that takes tags.
+        Tags of the pictures, for a run that takes tags; several words of one tag in quotes.
     images
         How many of the run's own pictures, where --image names none.
     split
@@ -99,7 +99,7 @@ def inspect(
             opened,
             images=image,
             what=_split_words(what),
-            tags=_split_words(tags),
+            tags=_split_words(tags, ";"),
             num_images=images,
             split=split,
             layers=_split_words(layers),
@@ -139,6 +139,7 @@ def inspect(
     output.answer(result, *shown, f"stored   {folder}")
 
 
-def _split_words(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words separated by commas or by blanks."""
-    return tuple(part.strip() for word in words for part in word.split(",") if part.strip())
+def _split_words(words: tuple[str, ...], separator: str = ",") -> tuple[str, ...]:
+    """Words that stand apart, or together with a separator between them."""
+    parts = (part.strip() for word in words for part in word.split(separator))
+    return tuple(part for part in parts if part)

@@ -49,7 +49,7 @@ class InspectOptions:
     heads: tuple[int, ...] = ()
     methods: tuple[str, ...] = ()
     target: str | None = None
-    steps: int = 24
+    steps: int = 20
     other: str | None = None
     points: int = 51
     distance: float = 1.0

@@ -81,6 +81,7 @@ class Box:
     def __init__(self, figure: Figure, left: float, bottom: float, width: float, height: float):
         self.figure = figure
         self.left, self.bottom, self.width, self.height = left, bottom, width, height
+        self._shared: Axes | None = None
 
     def axes(self, left: float, top: float, width: float, height: float, title: str = "") -> Axes:
         """Add axes at inches from the box's left and top."""
@@ -95,6 +96,48 @@ class Box:
         if title:
             axes.set_title(title, fontsize=TEXT_PT, color=INK, pad=4)
         return axes
+
+    def show(
+        self,
+        left: float,
+        top: float,
+        width: float,
+        height: float,
+        pixels: NDArray[np.generic],
+        *,
+        cmap: str | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> AxesImage:
+        """Show (h, w) values or (h, w, 3) colours upright, at inches from the box's left and top.
+
+        All pictures of a box share one pair of axes in inches: a hundred of them cost little.
+        """
+        low, high = limits or (None, None)
+        left_edge, top_edge = (
+            self.left + left,
+            self.figure.get_size_inches()[1] - (self.bottom + self.height - top),
+        )
+        return self._inches().imshow(
+            pixels,
+            cmap=cmap,
+            vmin=low,
+            vmax=high,
+            interpolation="nearest",
+            aspect="auto",
+            extent=(left_edge, left_edge + width, top_edge + height, top_edge),
+        )
+
+    def _inches(self) -> Axes:
+        """Axes as large as the figure, in inches from its upper left corner."""
+        if self._shared is None:
+            total_width, total_height = self.figure.get_size_inches()
+            axes = self.figure.add_axes((0, 0, 1, 1), facecolor="none")
+            axes.set_axis_off()
+            axes.set_xlim(0, total_width)
+            axes.set_ylim(total_height, 0)
+            axes.set_autoscale_on(False)
+            self._shared = axes
+        return self._shared
 
     def text(
         self, left: float, top: float, text: str, *, bold: bool = False, **settings: object
@@ -117,31 +160,6 @@ class Box:
         )
 
 
-def show_pixels(
-    axes: Axes,
-    pixels: NDArray[np.generic],
-    *,
-    cmap: str | None = None,
-    limits: tuple[float, float] | None = None,
-    alpha: float = 1.0,
-    smooth: bool = False,
-    extent: tuple[float, float, float, float] | None = None,
-) -> AxesImage:
-    """Show (h, w) values or (h, w, 3) colours upright and unstretched, without ticks."""
-    low, high = limits or (None, None)
-    shown = axes.imshow(
-        pixels,
-        cmap=cmap,
-        vmin=low,
-        vmax=high,
-        alpha=alpha,
-        interpolation="bilinear" if smooth else "nearest",
-        extent=extent,
-    )
-    bare(axes)
-    return shown
-
-
 def overlay(image: NDArray[np.uint8], values: NDArray[np.floating]) -> NDArray[np.float32]:
     """Colour the image (H, W, 3) by values (h, w) in 0..1: (H, W, 3) in 0..1.
 
@@ -152,9 +170,10 @@ def overlay(image: NDArray[np.uint8], values: NDArray[np.floating]) -> NDArray[n
     clipped = np.clip(np.asarray(values, dtype=np.float32), 0.0, 1.0)
     grid = to_size(clipped, height, width)[..., None]
     grey = (image.astype(np.float32) / 255.0) @ np.array((0.299, 0.587, 0.114), np.float32)
-    colours = colormaps[AMOUNT](grid[..., 0])[..., :3].astype(np.float32)
-    weight = 0.28 + 0.55 * grid
-    return (1.0 - weight) * (0.25 + 0.75 * grey[..., None]) + weight * colours
+    colours = colormaps[AMOUNT](0.2 + 0.8 * grid[..., 0])[..., :3].astype(np.float32)
+    weight = 0.06 + 0.8 * np.sqrt(grid)
+    blended: NDArray[np.float32] = (1.0 - weight) * (0.12 + 0.83 * grey[..., None])
+    return blended + weight * colours
 
 
 def to_size(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -164,19 +183,16 @@ def to_size(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.
     return values[rows][:, columns]
 
 
-def scale_to_maximum(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """From 0 to the largest value becomes 0..1; without a positive value all is 0."""
+def scale_to_most(values: NDArray[np.floating], percentile: float = 95.0) -> NDArray[np.float32]:
+    """From 0 to a percentile of the values becomes 0..1; those above it are 1.
+
+    Vision Transformers store things in a few tokens of the background, whose lengths and shares
+    are many times those of the others: on a scale up to the maximum nothing else would be seen.
+    Where that percentile is 0 the maximum takes its place.
+    """
     positive = np.clip(np.asarray(values, dtype=np.float32), 0.0, None)
-    largest = float(positive.max())
-    return positive / largest if largest > 0.0 else positive
-
-
-def bare(axes: Axes) -> None:
-    """Take away ticks and frame."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    top = float(np.percentile(positive, percentile)) or float(positive.max())
+    return np.clip(positive / top, 0.0, 1.0) if top > 0.0 else positive
 
 
 def plain_axes(axes: Axes, x_label: str = "", y_label: str = "") -> None:

@@ -83,12 +83,13 @@ def _draw_overview(
         class_maps(read)[-1].mean(dim=0).cpu().numpy(),
         reader=reader,
         title=title,
-        subtitle=f"{subject.model} · all layers, and {last} · {picture.words} · {verdict}",
+        subtitle=f"{subject.model} · all layers, {last} · {picture.words} · predicted {verdict}",
     )
     caption = (
         f"{subject.model}, {picture.words}: attention rollout over all {len(read.weights)} layers "
         f"(what reaches {reader} through attention and residuals), and the mean of all heads in "
-        f"{last}; the brighter, the more, each from 0 to its own maximum. Predicted: {verdict}."
+        f"{last}; the brighter, the more, each from 0 to its own 95th percentile. "
+        f"Predicted: {verdict}."
     )
     detail = f"rollout-{picture.stem}"
     return Drawing("attention", subject.model, detail, title, caption, figure)
@@ -121,7 +122,7 @@ def _draw_heads(
     caption = (
         f"{subject.model}, attention of {len(layers)} blocks and {len(heads)} heads, "
         f"{picture.words}: how much {reader} reads of each patch, each map from 0 to its own "
-        "maximum; below it the share that goes to patches at all"
+        "95th percentile; below it the share that goes to patches at all"
         + (" (the rest goes to itself and other tokens)." if read.first_patch else ".")
     )
     return Drawing("attention", subject.model, f"heads-{picture.stem}", title, caption, figure)

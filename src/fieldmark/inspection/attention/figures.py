@@ -14,12 +14,10 @@ from fieldmark.inspection.style import (
     FAINT,
     INK,
     SMALL_PT,
-    bare,
     colour_bar,
     new_figure,
     overlay,
-    scale_to_maximum,
-    show_pixels,
+    scale_to_most,
 )
 
 Bytes = NDArray[np.uint8]
@@ -34,13 +32,13 @@ def plot_overview(
     figure, box = new_figure(3 * side + 2 * gap, side + room, title, subtitle)
     panels = (
         ("image", image),
-        (f"rollout: what reaches {reader}", overlay(image, scale_to_maximum(rollout))),
-        (f"last layer: what {reader} reads", overlay(image, scale_to_maximum(last))),
+        (f"rollout: what reaches {reader}", overlay(image, scale_to_most(rollout))),
+        (f"last layer: what {reader} reads", overlay(image, scale_to_most(last))),
     )
     for place, (name, pixels) in enumerate(panels):
         left = place * (side + gap)
         box.text(left, 0, name, bold=True)
-        show_pixels(box.axes(left, room, side, side), pixels)
+        box.show(left, room, side, side, pixels)
     return figure
 
 
@@ -73,8 +71,15 @@ def plot_heads(
             row, column = (index, layer) if is_wide else (layer, index)
             left, top = left_room + column * tile, head + row * step
             values = maps[layer, index]
-            axes = box.axes(left, top, tile * 0.94, tile * 0.94 * ratio)
-            show_pixels(axes, values, cmap=AMOUNT, limits=(0, float(values.max()) or 1.0))
+            box.show(
+                left,
+                top,
+                tile * 0.94,
+                tile * 0.94 * ratio,
+                scale_to_most(values),
+                cmap=AMOUNT,
+                limits=(0, 1),
+            )
             box.text(
                 left + 0.47 * tile,
                 top + tile * 0.95 * ratio,
@@ -99,16 +104,16 @@ def plot_words(
     tile, room = 1.62, 0.24
     rows = ceil((len(words) + 1) / columns)
     figure, box = new_figure(columns * tile, rows * (tile + room) - 0.08, title, subtitle)
-    largest = float(maps.max()) or 1.0
+    scaled = scale_to_most(maps, 98.0)
     panels = [
         ("image", image),
-        *((w, overlay(image, m / largest)) for w, m in zip(words, maps, strict=True)),
+        *((w, overlay(image, m)) for w, m in zip(words, scaled, strict=True)),
     ]
     for place, (word, pixels) in enumerate(panels):
         row, column = divmod(place, columns)
         left, top = column * tile, row * (tile + room)
         box.text(left, top, shorten(word, 22), bold=place == 0)
-        show_pixels(box.axes(left, top + 0.18, tile * 0.94, tile * 0.94), pixels)
+        box.show(left, top + 0.18, tile * 0.94, tile * 0.94, pixels)
     return figure
 
 
@@ -125,9 +130,9 @@ def plot_reading(
     cell, left_room, head = 0.42, 1.75, 0.72
     width, height = left_room + len(layers) * cell, head + len(words) * 0.27
     figure, box = new_figure(max(width, 5.0), height + 0.55, title, subtitle)
-    axes = box.axes(left_room, head, len(layers) * cell, len(words) * 0.27)
-    shown = axes.imshow(amounts.T, cmap=AMOUNT, vmin=0.0, aspect="auto", interpolation="nearest")
-    bare(axes)
+    limits = (0.0, float(amounts.max()) or 1.0)
+    across, down = len(layers) * cell, len(words) * 0.27
+    shown = box.show(left_room, head, across, down, amounts.T, cmap=AMOUNT, limits=limits)
     for place, layer in enumerate(layers):
         left = left_room + (place + 0.5) * cell
         box.text(

@@ -56,7 +56,9 @@ def _draw_flow(
     title = f"How {picture.name} flows through {subject.model}"
     subtitle = f"{subject.model} · by {'block' if is_tokens else 'stage'} · {picture.words}"
     plot = plot_token_flow if is_tokens else plot_map_flow
-    figure = plot(picture.shown, stages, title=title, subtitle=f"{subtitle} · {verdict.words}")
+    figure = plot(
+        picture.shown, stages, title=title, subtitle=f"{subtitle} · predicted {verdict.words}"
+    )
     what = (
         "after each block the tokens of the patches, above as colours (their three main "
         "components), below by length"

@@ -22,6 +22,11 @@ def scale_channel(channel: Floats) -> Floats:
     return (channel - low) / (high - low) if high > low else np.zeros_like(channel)
 
 
+def scale_to_percentile(values: Floats, percentile: float = 95.0) -> Floats:
+    """(h, w) -> 0..1 from the lowest value to a percentile, so that few giants hide nothing."""
+    return scale_channel(np.minimum(values, np.percentile(values, percentile)))
+
+
 def token_norms(maps: Tensor) -> Floats:
     """(D, h, w) -> (h, w): the Euclidean length of each token."""
     return maps.detach().float().norm(dim=0).cpu().numpy()

@@ -24,7 +24,7 @@ from fieldmark.inspection.filters.numbers import (
 from fieldmark.inspection.hooks import find_layer, short_name
 from fieldmark.inspection.options import InspectOptions
 from fieldmark.inspection.subject import Subject
-from fieldmark.models.vit.patches import ROTATIONS, SHIFTS
+from fieldmark.models.vit.patches.views import ROTATIONS, SHIFTS
 from fieldmark.models.vit.small_vit import SmallDataViT
 from fieldmark.models.vit.token_path import has_token_path
 from fieldmark.runs.figures import Drawing

@@ -16,7 +16,6 @@ from fieldmark.inspection.style import (
     SMALL_PT,
     colour_bar,
     new_figure,
-    show_pixels,
 )
 
 Floats = NDArray[np.float32]
@@ -30,8 +29,7 @@ def plot_kernels(kernels: Floats, *, title: str, subtitle: str) -> Figure:
     figure, box = new_figure(columns * tile, rows * tile, title, subtitle)
     for index, colours in enumerate(to_colours(kernels)):
         row, column = divmod(index, columns)
-        axes = box.axes(column * tile, row * tile, tile * 0.92, tile * 0.92)
-        show_pixels(axes, colours)
+        box.show(column * tile, row * tile, tile * 0.92, tile * 0.92, colours)
     return figure
 
 
@@ -46,8 +44,15 @@ def plot_slices(kernels: Floats, *, title: str, subtitle: str) -> Figure:
     shown = None
     for index, kernel in enumerate(kernels):
         row, column = divmod(index, columns)
-        axes = box.axes(column * tile, row * tile, tile * 0.92, tile * 0.92)
-        shown = show_pixels(axes, kernel, cmap=SIGNED, limits=(-largest, largest))
+        shown = box.show(
+            column * tile,
+            row * tile,
+            tile * 0.92,
+            tile * 0.92,
+            kernel,
+            cmap=SIGNED,
+            limits=(-largest, largest),
+        )
     if shown is not None:
         colour_bar(box, shown, "weight", left=0, top=rows * tile + 0.1, width=3.0)
     return figure
@@ -62,7 +67,7 @@ def plot_components(components: Components, *, title: str, subtitle: str) -> Fig
     for index, (kernel, share) in enumerate(zip(filters, components.share, strict=True)):
         row, column = divmod(index, columns)
         left, top = column * tile, row * (tile + room)
-        show_pixels(box.axes(left, top, tile * 0.92, tile * 0.92), to_colours(kernel))
+        box.show(left, top, tile * 0.92, tile * 0.92, to_colours(kernel))
         label = f"{index + 1}  ·  {share:.1%}"
         box.text(left, top + tile * 0.94, label, fontsize=SMALL_PT, color=FAINT)
     return figure
@@ -85,8 +90,7 @@ def plot_view_components(
         top = head + index * tile
         box.text(0, top + tile * 0.46, f"{index + 1}  ·  {share:.1%}", va="center", color=FAINT)
         for view, colours in enumerate(to_colours(kernels)):
-            axes = box.axes(left_room + view * tile, top, tile * 0.92, tile * 0.92)
-            show_pixels(axes, colours)
+            box.show(left_room + view * tile, top, tile * 0.92, tile * 0.92, colours)
     return figure
 
 
@@ -103,8 +107,7 @@ def plot_positions(similarity: Floats, *, title: str, subtitle: str) -> Figure:
     height = side * mosaic.shape[0] / mosaic.shape[1]
     figure, box = new_figure(side, height + 0.55, title, subtitle)
     low = float(similarity.min())
-    axes = box.axes(0, 0, side, height)
-    shown = show_pixels(axes, mosaic, cmap=AMOUNT, limits=(low, 1.0))
+    shown = box.show(0, 0, side, height, mosaic, cmap=AMOUNT, limits=(low, 1.0))
     colour_bar(box, shown, "cosine of the position embeddings", left=0, top=height + 0.12, width=3)
     return figure
 

@@ -14,7 +14,7 @@ from fieldmark.inspection.asking import Answer
 from fieldmark.inspection.pictures import Picture
 
 BATCH_SIZE = 16
-NUM_WINDOWS = 8
+NUM_WINDOWS = 7
 """Windows side by side across an image, before they overlap by half."""
 
 
@@ -58,7 +58,7 @@ def smoothing_px(side: int) -> float:
 def occlude(answer: Answer, picture: Picture, _steps: int) -> NDArray[np.float32]:
     """(H, W) loss of the class's logit where a square of the mean colour covers the image.
 
-    Zeiler and Fergus 2014, section 4.2. Squares are an eighth of the image wide and overlap by
+    Zeiler and Fergus 2014, section 4.2. Squares are a seventh of the image wide and overlap by
     half; a pixel has the mean of those that cover it. Where covering helps the class it is 0.
     """
     require_captum("occlusion")

@@ -21,7 +21,7 @@ from fieldmark.inspection.subject import Subject
 from fieldmark.models.classifier import Classifier
 from fieldmark.runs.figures import Drawing
 
-NUM_SHUFFLED = 3
+NUM_SHUFFLED = 2
 FEWEST_STEPS = 4
 
 

@@ -18,8 +18,7 @@ from fieldmark.inspection.style import (
     new_figure,
     overlay,
     plain_axes,
-    scale_to_maximum,
-    show_pixels,
+    scale_to_most,
 )
 
 Floats = NDArray[np.float32]
@@ -52,21 +51,21 @@ def plot_saliency(
     last = second + CHART + 0.3
     figure, box = new_figure(last + SIDE, len(sheets) * step - 0.16, title, subtitle)
     box.text(0, 0, "image", bold=True)
-    show_pixels(box.axes(0, head, SIDE, SIDE), image)
+    box.show(0, head, SIDE, SIDE, image)
     box.text(0, head + SIDE + 0.07, f"evidence for {verdict}", fontsize=SMALL_PT, color=FAINT)
     for row, sheet in enumerate(sheets):
         top = row * step
         left = SIDE + GAP
         box.text(left, top, sheet.label, bold=True)
-        shown = overlay(image, scale_to_maximum(sheet.values))
-        show_pixels(box.axes(left, top + head, SIDE, SIDE), shown)
+        shown = overlay(image, scale_to_most(sheet.values, 99.0))
+        box.show(left, top + head, SIDE, SIDE, shown)
         _plot_curves(box.axes(chart_left, top + head, CHART, SIDE), sheet, "deletion")
         _plot_curves(box.axes(second, top + head, CHART, SIDE), sheet, "insertion")
         box.text(chart_left, top, "deletion: low is good", bold=True)
         box.text(second, top, "insertion: high is good", bold=True)
         box.text(last, top, "same, shuffled weights", bold=True)
-        shown = overlay(image, scale_to_maximum(sheet.shuffled))
-        show_pixels(box.axes(last, top + head, SIDE, SIDE), shown)
+        shown = overlay(image, scale_to_most(sheet.shuffled, 99.0))
+        box.show(last, top + head, SIDE, SIDE, shown)
         low, high = min(sheet.correlations), max(sheet.correlations)
         text = f"rank correlation {low:.2f} to {high:.2f}"
         box.text(last, top + head + SIDE + 0.07, text, fontsize=SMALL_PT, color=FAINT)
