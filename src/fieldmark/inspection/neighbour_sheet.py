@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fieldmark.errors import InspectionError
+from fieldmark.inspection.frames import frame_picture
 from fieldmark.inspection.neighbours import find_neighbours, select_images
 from fieldmark.inspection.options import InspectOptions
 from fieldmark.inspection.readings import need_table
@@ -14,7 +15,6 @@ from fieldmark.inspection.style import (
     ORANGE,
     SMALL_PT,
     new_figure,
-    show_pixels,
 )
 from fieldmark.inspection.subject import Subject
 from fieldmark.runs.figures import Drawing
@@ -54,13 +54,13 @@ def draw_neighbour_sheet(subject: Subject, options: InspectOptions) -> Drawing:
     figure, box = new_figure(width, len(images) * ROW, title, caption)
     for index, (row, neighbours) in enumerate(zip(asked.rows, found, strict=True)):
         top = index * ROW
-        show_pixels(box.axes(0, top, SIDE, SIDE), read_picture(asked.store, row.image))
+        frame_picture(box.axes(0, top, SIDE, SIDE), read_picture(asked.store, row.image))
         label = shorten(say(row.label) or "no label", 19)
         box.text(0, top + SIDE + 0.05, label, fontsize=SMALL_PT, bold=True)
         box.text(0, top + SIDE + 0.19, say_file(row.image, 19), fontsize=6.5, color=FAINT)
         for place, near in enumerate(neighbours):
             left = SIDE + APART + place * (SIDE + GAP)
-            show_pixels(box.axes(left, top, SIDE, SIDE), read_picture(table.store, near.image))
+            frame_picture(box.axes(left, top, SIDE, SIDE), read_picture(table.store, near.image))
             is_same = near.label == row.label
             colour = INK if not row.label else BLUE if is_same else ORANGE
             box.text(

@@ -12,8 +12,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from fieldmark.inspection.classes.marks import ClassMarks, Specimen
+from fieldmark.inspection.frames import bare, frame_picture
 from fieldmark.inspection.specimens import find_evidence, say, say_file, see, shorten
-from fieldmark.inspection.style import BLUE, FAINT, INK, ORANGE, PAPER, RULE, Box, bare
+from fieldmark.inspection.style import BLUE, FAINT, INK, ORANGE, PAPER, RULE, Box
 from fieldmark.inspection.subject import Subject
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def draw_plate(subject: Subject, marks: ClassMarks, number: int) -> Figure:
     _draw_comparison(subject, box, marks, counter)
     box.text(
         box.width / 2,
-        box.height - 0.06,
+        box.height + 0.04,
         "Outlined: at least half of the strongest evidence (Grad-CAM) for the class; orange: for "
         "the class it was taken for.",
         ha="center",
@@ -249,18 +250,17 @@ def _show(
     width: float = 1.1,
 ) -> None:
     """The image, and a line around half of the strongest evidence."""
-    bare(axes)
     seen = see(subject, specimen.row)
     if seen is None:
+        bare(axes)
         axes.set_facecolor(RULE)
         axes.text(0.5, 0.5, "gone", ha="center", va="center", fontsize=7, color=FAINT)
         return
     picture, pixels = seen
-    axes.imshow(pixels, interpolation="lanczos")
+    frame_picture(axes, pixels)
     evidence = find_evidence(subject, picture, class_index, rival_index)
     if evidence is not None:
         _outline(axes, evidence, colour, width)
-    bare(axes)
 
 
 def _outline(axes: Axes, evidence: NDArray[np.float32], colour: str, width: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fieldmark.data.table import Row
 from fieldmark.errors import InspectionError
+from fieldmark.inspection.frames import bare, frame_picture
 from fieldmark.inspection.mistakes.pairs import ConfusedPair, Mistaken, find_pairs
 from fieldmark.inspection.options import InspectOptions
 from fieldmark.inspection.readings import need_table
@@ -18,10 +19,8 @@ from fieldmark.inspection.style import (
     SMALL_PT,
     TEXT_PT,
     Box,
-    bare,
     new_figure,
     overlay,
-    show_pixels,
 )
 from fieldmark.inspection.subject import Subject
 from fieldmark.runs.figures import Drawing
@@ -109,11 +108,11 @@ def _draw_mistake(
             continue
         picture, pixels = seen
         if column == 0:
-            show_pixels(axes, pixels)
+            frame_picture(axes, pixels)
             continue
         own, other = names.index(pair.given), names.index(pair.chosen)
         evidence = find_evidence(subject, picture, own if column == 1 else other)
-        show_pixels(axes, pixels if evidence is None else overlay(pixels, evidence))
+        frame_picture(axes, pixels if evidence is None else overlay(pixels, evidence))
 
 
 def _as_text(name: str) -> str:
