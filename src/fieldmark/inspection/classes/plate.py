@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, EDGE = 8.4, 10.9, 0.55
 PER_ROW, SMALL, GAP = 6, 1.08, 0.164
-SERIF = {"fontfamily": "serif"}
 ROMAN = ((10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"))
 MARK = 0.5
 """Share of the strongest evidence that is outlined."""
@@ -48,7 +47,7 @@ def draw_plate(subject: Subject, marks: ClassMarks, number: int) -> Figure:
         fontsize=7,
         color=FAINT,
         style="italic",
-        **SERIF,
+        fontfamily="serif",
     )
     return figure
 
@@ -82,9 +81,11 @@ def _draw_frame(figure: Figure) -> None:
 def _draw_head(box: Box, marks: ClassMarks, model: str, number: int) -> None:
     name = _as_name(marks.name)
     size = min(27.0, 27.0 * 27 / max(27, len(name)))
-    box.text(box.width / 2, -0.02, name, ha="center", fontsize=size, style="italic", **SERIF)
+    box.text(
+        box.width / 2, -0.02, name, ha="center", fontsize=size, style="italic", fontfamily="serif"
+    )
     line = f"Plate {_roman(number)}   ·   field marks as seen by {model}"
-    box.text(box.width / 2, 0.5, line, ha="center", fontsize=9, color=FAINT, **SERIF)
+    box.text(box.width / 2, 0.5, line, ha="center", fontsize=9, color=FAINT, fontfamily="serif")
     _rule(box, 0.76)
 
 
@@ -96,14 +97,16 @@ def _draw_large(subject: Subject, box: Box, marks: ClassMarks, counter: _Letters
     _show(subject, axes, specimen, own, None, BLUE, width=1.9)
     _number(axes, counter.next())
     text = f"The most typical specimen, {say_file(specimen.row.image)} ({specimen.row.split} split)"
-    box.text(0, 0.92 + side + 0.06, text, fontsize=7.5, color=FAINT, style="italic", **SERIF)
+    box.text(
+        0, 0.92 + side + 0.06, text, fontsize=7.5, color=FAINT, style="italic", fontfamily="serif"
+    )
 
 
 def _draw_facts(box: Box, marks: ClassMarks) -> None:
     left, top = 3.95, 0.95
     width = box.width - left
     counts = marks.num_images
-    box.text(left, top, f"{sum(counts.values())}", fontsize=24, **SERIF)
+    box.text(left, top, f"{sum(counts.values())}", fontsize=24, fontfamily="serif")
     by_split = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test"))
     box.text(left, top + 0.42, f"images: {by_split}", fontsize=8.5, color=FAINT)
     for index, (label, value, meaning) in enumerate(
@@ -130,7 +133,7 @@ def _draw_facts(box: Box, marks: ClassMarks) -> None:
         fontsize=14,
         style="italic",
         color=ORANGE,
-        **SERIF,
+        fontfamily="serif",
     )
     box.text(left, below + 0.78, said, fontsize=8, color=FAINT)
     _draw_spread(box.axes(left, below + 1.06, width, 0.42), marks)
@@ -141,7 +144,7 @@ def _draw_share(
 ) -> None:
     left, top, width = place
     known = not math.isnan(value)
-    box.text(left, top, f"{value:.0%}" if known else "–", fontsize=15, **SERIF)
+    box.text(left, top, f"{value:.0%}" if known else "–", fontsize=15, fontfamily="serif")
     box.text(left + 0.72, top + 0.08, f"{label}: {meaning}", fontsize=8, color=FAINT)
     axes = box.axes(left, top + 0.32, width, 0.06)
     bare(axes)
@@ -192,7 +195,7 @@ def _draw_comparison(subject: Subject, box: Box, marks: ClassMarks, counter: _Le
     _heading(box, top + 0.04, "Confused")
     if not marks.confused:
         text = f"No image of the {marks.split} split was taken for another class."
-        box.text(0, top + 0.35, text, fontsize=8, color=FAINT, style="italic", **SERIF)
+        box.text(0, top + 0.35, text, fontsize=8, color=FAINT, style="italic", fontfamily="serif")
     for place, specimen in enumerate(marks.confused[:3]):
         left = place * (SMALL + GAP)
         axes = box.axes(left, top + 0.26, SMALL, SMALL)
@@ -235,7 +238,7 @@ def _draw_comparison(subject: Subject, box: Box, marks: ClassMarks, counter: _Le
             fontsize=8,
             style="italic",
             color=colour,
-            **SERIF,
+            fontfamily="serif",
         )
 
 
@@ -280,13 +283,13 @@ def _number(axes: Axes, text: str) -> None:
         color=INK,
         va="top",
         ha="left",
-        **SERIF,
+        fontfamily="serif",
     )
     corner.set_bbox({"facecolor": PAPER, "linewidth": 0, "pad": 1.6})
 
 
 def _heading(box: Box, top: float, text: str, left: float = 0.0) -> None:
-    box.text(left, top, text, fontsize=10, style="italic", **SERIF)
+    box.text(left, top, text, fontsize=10, style="italic", fontfamily="serif")
 
 
 def _rule(box: Box, top: float) -> None:

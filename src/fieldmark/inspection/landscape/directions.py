@@ -49,4 +49,6 @@ def draw_plane(parameters: Mapping[str, Tensor], *, seed: int) -> Plane:
 
 
 def _to_units(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    lengths = rows.norm(dim=1, keepdim=True)
+    units: Tensor = rows / lengths.clamp_min(torch.finfo(torch.float64).tiny)
+    return units

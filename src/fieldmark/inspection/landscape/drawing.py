@@ -107,7 +107,7 @@ def _draw_contours(
     lines = axes.contour(
         steps, steps, losses, levels=levels, colors="white", linewidths=0.45, alpha=0.75
     )
-    axes.clabel(lines, lines.levels[::2], fmt=_say, fontsize=6, inline_spacing=2)
+    axes.clabel(lines, levels[::2].tolist(), fmt=_say, fontsize=6, inline_spacing=2)
     if guess is not None and losses.min() < guess < losses.max():
         dashed = axes.contour(
             steps, steps, losses, levels=[guess], colors=[ORANGE], linewidths=1.4, linestyles="--"

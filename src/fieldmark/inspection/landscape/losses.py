@@ -116,7 +116,7 @@ def mean_loss(
     """The mean loss of the sample, in evaluation mode as the network stands."""
     total = 0.0
     with torch.inference_mode():
-        parts = [part.split(batch_size) for part in (*sample.inputs, sample.targets)]
+        parts = [torch.split(part, batch_size) for part in (*sample.inputs, sample.targets)]
         for *inputs, targets in zip(*parts, strict=True):
             logits = network(*(i.to(precision) if i.is_floating_point() else i for i in inputs))
             total += float(sample.loss(logits, targets).double().sum())
@@ -132,7 +132,7 @@ def trained_part(classifier: Classifier, sample: Sample) -> tuple[nn.Module, Sam
     if not classifier.is_frozen:
         return classifier, sample
     with torch.inference_mode():
-        parts = [part.split(32) for part in sample.inputs]
+        parts = [torch.split(part, 32) for part in sample.inputs]
         read = [
             getattr(classifier.features(*inputs), classifier.head.reads)
             for inputs in zip(*parts, strict=True)

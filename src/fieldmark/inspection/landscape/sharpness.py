@@ -150,7 +150,9 @@ class _Slope:
         return self._sum(along, twice=True)
 
     def _sum(self, change: Product, *, twice: bool = False) -> Tensor:
-        parts = [part.split(BATCH_SIZE) for part in (*self.sample.inputs, self.sample.targets)]
+        parts = [
+            torch.split(part, BATCH_SIZE) for part in (*self.sample.inputs, self.sample.targets)
+        ]
         total = torch.zeros(())
         for *inputs, targets in zip(*parts, strict=True):
             # The fused kernels of attention have no second derivative.

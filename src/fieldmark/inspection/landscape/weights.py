@@ -52,7 +52,7 @@ class MovedCopy:
     @torch.no_grad()
     def put(self, values: Tensor) -> nn.Module:
         """The copy with `values` (P,) in the place of the chosen parameters."""
-        for place, part in zip(self._places, values.split(self._sizes), strict=True):
+        for place, part in zip(self._places, torch.split(values, self._sizes), strict=True):
             place.copy_(part.view_as(place))
         return self.network
 
