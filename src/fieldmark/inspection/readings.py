@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,8 @@ from fieldmark.inspection.subject import Subject
 from fieldmark.runs.feature_store import FeatureStore, Keys, Origin, key_of
 
 BATCH_SIZE = 32
+SEGMENT = 512
+"""Images whose features are stored at once: who stops the work loses no more."""
 Floats = NDArray[np.float32]
 Reads = Literal["pooled", "layers"]
 Count = Callable[[int, int], None]
@@ -92,16 +95,23 @@ def read_features(
         for place in np.flatnonzero(store.find(keys) < 0).tolist()
         if table.rows[place].image not in unreadable
     ]
-    if missing:
-        part = replace(table, rows=tuple(table.rows[place] for place in missing))
-        blocks, failed = _compute(subject, part, reads, count)
+    for start in range(0, len(missing), SEGMENT):
+        places = missing[start : start + SEGMENT]
+        part = replace(table, rows=tuple(table.rows[place] for place in places))
+        count_on = partial(_count_from, count, start, len(missing))
+        blocks, failed = _compute(subject, part, reads, count_on)
         unreadable |= failed
-        read = [p for p in missing if table.rows[p].image not in unreadable]
-        store.add(keys[read], blocks)
+        read = [p for p in places if table.rows[p].image not in unreadable]
+        if read:
+            store.add(keys[read], blocks)
     kept = [p for p, row in enumerate(table.rows) if row.image not in unreadable]
     values = store.read(store.find(keys[kept])).numpy() if kept else np.empty((0, *shape), "f4")
     rows = tuple(table.rows[place] for place in kept)
     return Readings(replace(table, rows=rows), values, unreadable)
+
+
+def _count_from(count: Count, start: int, total: int, done: int, _part: int) -> None:
+    count(start + done, total)
 
 
 def _measure(subject: Subject, reads: Reads) -> tuple[int, ...]:
