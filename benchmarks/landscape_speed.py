@@ -22,7 +22,7 @@ from fieldmark.inspection.landscape.weights import is_moved
 from fieldmark.models.classifier import build_classifier
 from fieldmark.recipes.schema import Model
 
-POINTS, NUM_IMAGES, FEW, SIZE, CLASSES = 51, 256, 64, 128, 40
+POINTS, NUM_IMAGES, FEW, SIZE, CLASSES = 51, 256, 40, 128, 40
 
 
 class Enough(Exception):

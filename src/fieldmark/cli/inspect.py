@@ -80,7 +80,7 @@ def inspect(
     loss_images
         How many images of that split, 0 for all.
     exact
-        Let every point see every image: four times the cost.
+        Let every point see every image: five times the cost.
     neighbours
         How many nearest training images are shown.
     classes

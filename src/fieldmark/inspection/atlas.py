@@ -86,7 +86,7 @@ def draw_atlas(subject: Subject, options: InspectOptions) -> Drawing:
     caption = (
         f"{subject.model}: {which} images of the {options.split} split, t-SNE of the pooled "
         f"features by cosine, seed {options.seed}. Each class has a colour and a mark; names "
-        "stand at the middle of their images."
+        "stand above the middle one of their images."
     )
     figure = draw_spots(spots, title=title, subtitle=caption)
     return Drawing("neighbours", subject.model, f"map-{options.split}", title, caption, figure)
@@ -114,7 +114,7 @@ def draw_spots(spots: Sequence[Spot], *, title: str, subtitle: str) -> Figure:
             text = axes.text(
                 x, y, shorten(say(label), 24), fontsize=SMALL_PT - 1, color=INK, ha="center"
             )
-            text.set_bbox({"facecolor": "white", "alpha": 0.72, "linewidth": 0, "pad": 0.8})
+            text.set_bbox({"facecolor": "white", "alpha": 0.62, "linewidth": 0, "pad": 0.6})
     else:
         axes.text(0, -0.02, f"{len(labels)} classes", fontsize=SMALL_PT, color=FAINT, va="top")
     bare(axes)
@@ -123,14 +123,15 @@ def draw_spots(spots: Sequence[Spot], *, title: str, subtitle: str) -> Figure:
 
 
 def _name_places(spots: Sequence[Spot], labels: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Medians of the classes, moved upwards where two names would lie on each other."""
+    """Of each class the spot nearest to its median, moved up where names would overlap."""
     found: dict[str, tuple[float, float]] = {}
-    medians = {
-        label: np.median([(s.x, s.y) for s in spots if s.label == label], axis=0)
-        for label in labels
-    }
-    for label, median in sorted(medians.items(), key=lambda entry: float(entry[1][1])):
-        x, y = float(median[0]), float(median[1])
+    middles = {}
+    for label in labels:
+        places = np.array([(s.x, s.y) for s in spots if s.label == label])
+        distances = np.linalg.norm(places - np.median(places, axis=0), axis=1)
+        middles[label] = places[distances.argmin()]
+    for label, middle in sorted(middles.items(), key=lambda entry: float(entry[1][1])):
+        x, y = float(middle[0]), float(middle[1]) + 0.012
         while any(abs(x - a) < 0.17 and abs(y - b) < 0.021 for a, b in found.values()):
             y += 0.006
         found[label] = (x, y)

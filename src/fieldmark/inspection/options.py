@@ -34,7 +34,7 @@ class InspectOptions:
     points: of each side of the landscape, an odd number. distance: how far it reaches, in lengths
         of each filter.
     loss_split, loss_images: whose loss the landscape is; 0 images: the whole split.
-    exact: every point of the landscape sees every image, at about four times the cost.
+    exact: every point of the landscape sees every image, at about five times the cost.
     neighbours: how many are shown. classes: whose field marks are drawn; empty: two that are
         taken for each other.
     seed: of everything that is drawn at random.

@@ -26,7 +26,7 @@ from fieldmark.runs.checkpoints import WEIGHTS_NAME
 from fieldmark.runs.figures import Drawing
 
 SHARPNESS_IMAGES = 128
-FEW = 64
+FEW = 40
 
 
 def draw_landscape(subject: Subject, options: InspectOptions) -> Iterator[Drawing]:

@@ -77,7 +77,7 @@ def compute_surface(
     *,
     points: int = 51,
     distance: float = 1.0,
-    few: int | None = 64,
+    few: int | None = 40,
     precision: torch.dtype | None = None,
     store: PointStore | None = None,
     count: Count = lambda _done, _total: None,
