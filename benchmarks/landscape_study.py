@@ -36,7 +36,7 @@ from fieldmark.verbs.run import Run, load_run
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 VIT = SHARED / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k.pth"
 NUM_CLASSES, IMAGES_PER_CLASS, EPOCHS = 12, 40, 5
-NUM_IMAGES, POINTS, DISTANCE = 64, 17, 1.0
+NUM_IMAGES, POINTS, DISTANCE = 64, 17, 0.5
 COMMON = (
     "model.name=vit_tiny_patch16_224",
     "model.pretrained=false",
@@ -141,7 +141,10 @@ def compute_plane(table: Table, name: str, out: Path) -> Surface:
         points=POINTS,
         distance=DISTANCE,
         few=None,
-        store=PointStore.inside(subject.folder.figures_dir, {"points": POINTS, "seed": 0}),
+        store=PointStore.inside(
+            subject.folder.figures_dir,
+            {"points": POINTS, "distance": DISTANCE, "images": NUM_IMAGES, "seed": 0},
+        ),
     )
 
 
@@ -184,7 +187,14 @@ def say(values: Sequence[float]) -> str:
 def draw(surfaces: dict[str, Surface], path: Path) -> None:
     from fieldmark.inspection.landscape.drawing import draw_side_by_side
 
-    draw_side_by_side(surfaces, title="Loss landscape of ViT-tiny on leaves").savefig(path, dpi=110)
+    subtitle = (
+        f"{NUM_IMAGES} fixed training images, seed 0, evaluation mode; one scale of loss. At 1 "
+        "every filter would have moved by its own length."
+    )
+    figure = draw_side_by_side(
+        surfaces, title="Loss landscape of ViT-tiny on leaves", subtitle=subtitle
+    )
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,7 @@ def _draw_contours(
         axes.clabel(dashed, fmt=lambda _: "guessing", fontsize=6.5, inline_spacing=2)
     axes.plot([0], [0], "P", color="white", markeredgecolor=INK, markersize=8, markeredgewidth=0.9)
     plain_axes(axes, "first direction", "second direction" if labelled else "")
+    axes.tick_params(labelleft=labelled)
     axes.grid(False)
     axes.set_aspect("equal")
 

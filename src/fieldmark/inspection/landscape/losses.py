@@ -43,7 +43,7 @@ class Sample:
             tuple(part[:count] for part in self.inputs),
             self.targets[:count],
             self.loss,
-            self.describe,
+            self.describe if count >= len(self) else f"{count} of {self.describe}",
         )
 
     def rest(self, count: int) -> Sample:
