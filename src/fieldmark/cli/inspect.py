@@ -28,6 +28,14 @@ def inspect(
     methods: Words = (),
     target: str | None = None,
     steps: int = 20,
+    other: Annotated[str | None, Parameter(name="--with")] = None,
+    points: int = 51,
+    distance: float = 1.0,
+    loss_split: str = "val",
+    loss_images: int = 256,
+    exact: bool = False,
+    neighbours: int = 6,
+    classes: Words = (),
     seed: int = 0,
     output: Output = Output(),
 ) -> None:
@@ -61,6 +69,23 @@ def inspect(
         The class whose evidence is shown. Default: the most probable one.
     steps
         Steps of deletion and insertion, and of integrated gradients.
+    other
+        A second run: similarity of the layers of both, and the loss on the line between both.
+    points
+        Points of each side of the loss landscape, an odd number.
+    distance
+        How far the landscape reaches, in lengths of each filter.
+    loss_split
+        The split whose loss it shows.
+    loss_images
+        How many images of that split, 0 for all.
+    exact
+        Let every point see every image: five times the cost.
+    neighbours
+        How many nearest training images are shown.
+    classes
+        Classes whose field marks are drawn, separated by commas. Default: two that are taken for
+        each other.
     seed
         Of the choice of pictures and of everything random.
     """
@@ -83,6 +108,14 @@ def inspect(
             methods=_split_words(methods),
             target=target,
             steps=steps,
+            other=other,
+            points=points,
+            distance=distance,
+            loss_split=loss_split,
+            loss_images=loss_images,
+            exact=exact,
+            neighbours=neighbours,
+            classes=_split_words(classes),
             seed=seed,
             progress=counter.show,
             note=notes.append,

@@ -19,17 +19,21 @@ from fieldmark.runs.predictor import Predictor
 class Answer:
     """The score of one class for images (B, 3, H, W), all with the tags of one picture.
 
-    tag_ids: (T,) or None.
+    tag_ids: (T,) or None. rival_index: another class whose score is taken off, so that what
+    counts is what separates the two.
     """
 
     classifier: Classifier
     task: Task
     class_index: int
     tag_ids: Tensor | None = None
+    rival_index: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B,) logits; of the two classes of a binary task, z and -z."""
         logits = self._logits(images)
+        if self.rival_index is not None and self.task != "binary":
+            return logits[:, self.class_index] - logits[:, self.rival_index]
         if self.task == "binary":
             return logits[:, 0] if self.class_index else -logits[:, 0]
         return logits[:, self.class_index]

@@ -28,8 +28,8 @@ KINDS = {
     "classes": "fieldmark.inspection.classes:draw_classes",
 }
 
-SLOW = frozenset({"landscape"})
-"""Kinds that take minutes: drawn only when they are asked for by name."""
+SLOW = frozenset({"layers", "landscape", "neighbours"})
+"""Kinds that take minutes, as they read many images: drawn only when asked for by name."""
 
 
 def choose_kinds(what: Sequence[str]) -> tuple[str, ...]:

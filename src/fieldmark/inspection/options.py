@@ -30,6 +30,13 @@ class InspectOptions:
     methods: of saliency, see `saliency.METHODS`; empty: all that are installed.
     target: class whose evidence saliency shows; None: the class with the highest probability.
     steps: points of the path of integrated gradients, and steps of deletion and insertion.
+    other: folder of a second run, for similarity of layers and the line between two weights.
+    points: of each side of the landscape, an odd number. distance: how far it reaches, in lengths
+        of each filter.
+    loss_split, loss_images: whose loss the landscape is; 0 images: the whole split.
+    exact: every point of the landscape sees every image, at about five times the cost.
+    neighbours: how many are shown. classes: whose field marks are drawn; empty: two that are
+        taken for each other.
     seed: of everything that is drawn at random.
     progress, note: told how far the work is, and what is missing from the figures and why.
     """
@@ -43,6 +50,14 @@ class InspectOptions:
     methods: tuple[str, ...] = ()
     target: str | None = None
     steps: int = 20
+    other: str | None = None
+    points: int = 51
+    distance: float = 1.0
+    loss_split: str = "val"
+    loss_images: int = 256
+    exact: bool = False
+    neighbours: int = 6
+    classes: tuple[str, ...] = ()
     seed: int = 0
     progress: Progress = ignore_progress
     note: Callable[[str], None] = ignore_note
