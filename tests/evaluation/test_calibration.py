@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from fieldmark.errors import DataError, FieldmarkError
 from fieldmark.evaluation.calibration import (
+    calibrate_predictions,
     calibration_error,
     compute_nll,
     compute_reliability,
@@ -36,6 +40,18 @@ def test_a_temperature_of_new_images_helps_other_new_images(invent) -> None:
     before = calibration_error(compute_reliability(other))
     after = calibration_error(compute_reliability(other, temperature=fit.temperature))
     assert after < before / 3
+
+
+def test_calibrated_predictions_are_those_of_a_cooler_network(invent) -> None:
+    said = torch.randn(500, 7, generator=torch.Generator().manual_seed(0)) * 4
+    warm, cool = (invent(500, 7, seed=3, logits=said / t) for t in (1.0, 1.6))
+    cool = replace(cool, targets=warm.targets)  # the same images, whatever their labels
+    found = calibrate_predictions(warm, 1.6)
+    assert np.allclose(found.top_probability, cool.top_probability, atol=1e-4)
+    truth = np.eye(7)[[t[0] for t in warm.targets]]
+    squares = np.square(torch.softmax(said / 1.6, dim=1).numpy() - truth).sum(axis=1)
+    assert np.allclose(found.squared_error, squares, atol=1e-3)
+    assert calibrate_predictions(warm, 0.15).squared_error is None
 
 
 def test_binary_runs_have_a_temperature_too(invent) -> None:

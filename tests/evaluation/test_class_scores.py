@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fieldmark.evaluation.class_scores import divide_classes, score_groups
+from fieldmark.evaluation.class_scores import score_groups
 from fieldmark.evaluation.predictions import Predictions
 
 
@@ -21,19 +21,6 @@ def predictions_of(true: list[int], guess: list[int], num_classes: int) -> Predi
         true_probability=np.full(count, 0.5, np.float32),
         loss=np.full(count, 0.7),
     )
-
-
-def test_thirds_of_the_classes_by_training_images() -> None:
-    assert divide_classes([5, 90, 30, 60, 10, 2]) == [
-        "middle" if count == 30 or count == 10 else "head" if count > 30 else "tail"
-        for count in (5, 90, 30, 60, 10, 2)
-    ]
-
-
-def test_classes_of_equal_size_are_in_one_part() -> None:
-    assert set(divide_classes([20] * 7)) == {"head"}
-    parts = divide_classes([50, 50, 50, 50, 1, 1])
-    assert parts == ["head"] * 4 + ["tail"] * 2
 
 
 def test_part_without_a_tested_class_has_no_score() -> None:

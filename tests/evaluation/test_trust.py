@@ -6,7 +6,6 @@ import pytest
 
 from fieldmark.errors import DataError
 from fieldmark.evaluation.change import measure_change
-from fieldmark.evaluation.parts import divide_classes, score_parts
 from fieldmark.evaluation.trust import Calibration, check_calibration, fit_calibration
 
 
@@ -47,27 +46,3 @@ def test_a_change_counts_images_won_and_lost(invent) -> None:
     assert (change.num_won, change.num_lost) == (0, 0)
     assert change.metrics["nll"] > 0 == change.metrics["accuracy"]
     assert measure_change(first, invent(199, seed=3)) is None
-
-
-def test_classes_are_divided_into_thirds_by_training_images() -> None:
-    assert divide_classes([5, 90, 40, 7, 60, 30]) == [
-        "tail",
-        "head",
-        "middle",
-        "tail",
-        "head",
-        "middle",
-    ]
-    assert divide_classes([9, 9, 9, 9]) == ["head"] * 4
-
-
-def test_the_score_of_a_part_is_the_mean_recall_of_its_classes(invent) -> None:
-    predictions = invent(600, 3)
-    found = score_parts(predictions, [30, 20, 10])
-    for part, index in zip(("head", "middle", "tail"), range(3), strict=True):
-        own = [
-            p == t
-            for p, t in zip(predictions.predicted, predictions.targets, strict=True)
-            if t == (index,)
-        ]
-        assert found[part] == pytest.approx(sum(own) / len(own))

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from fieldmark.data.audit.classes import SIZE_RULE, SizeGroup
 from fieldmark.data.audit.findings import KIND_NAMES
+from fieldmark.data.class_sizes import PARTS_RULE, Part
 
 if TYPE_CHECKING:
     from fieldmark.data.audit.auditing import Audit
@@ -45,7 +45,7 @@ def as_json(found: Check) -> dict[str, object]:
         "naive_leak": audit.naive_leak,
         "leaks": [_group_as_json(group) for group in audit.leaks],
         "classes": _classes_as_json(audit),
-        "size_rule": SIZE_RULE,
+        "size_rule": PARTS_RULE,
         "similar_names": [list(names) for names in audit.similar_names],
         "tag_leaks": [asdict(leak) for leak in audit.tag_leaks],
         "crops": None if audit.crops is None else _crops_as_json(audit.crops),
@@ -180,7 +180,7 @@ def _draw_sizes(audit: Audit) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("share of images", no_wrap=True)
     total = sum(entry.num_images for entry in audit.classes)
-    sizes: tuple[SizeGroup, ...] = ("head", "middle", "tail")
+    sizes: tuple[Part, ...] = ("head", "middle", "tail")
     for size in sizes:
         counts = [entry.num_images for entry in audit.classes if entry.size == size]
         if not counts:

@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from fieldmark.errors import DataError, FieldmarkError
 from fieldmark.evaluation.conformal import labelled_rows, require_spread
 from fieldmark.evaluation.predictions import Predictions
+from fieldmark.evaluation.spread import Spread
 
 NUM_BINS = 15
 Floats = NDArray[np.float64]
@@ -153,7 +154,21 @@ def calibrate_predictions(predictions: Predictions, temperature: float) -> Predi
         top_probability=top.astype(np.float32),
         true_probability=np.exp(-losses).astype(np.float32),
         loss=losses,
+        squared_error=_squared_error(predictions.spread, temperature, log_sums, losses),
     )
+
+
+def _squared_error(
+    spread: Spread, temperature: float, log_sums: Floats, losses: Floats
+) -> Floats | None:
+    """Sum of p^2 - 2 p_true + 1, where the sum of squares is exp(R(T / 2) - 2 R(T)).
+
+    None where half the temperature is below those that are kept.
+    """
+    if temperature / 2 < spread.temperatures[0]:
+        return None
+    squares = np.exp(spread.log_sums_at(temperature / 2) - 2 * log_sums)
+    return squares - 2 * np.exp(-losses) + 1.0
 
 
 def first_probability(predictions: Predictions, temperature: float = 1.0) -> Floats:

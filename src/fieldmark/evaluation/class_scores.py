@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from fieldmark.data.class_sizes import PARTS, Part, divide_classes
 from fieldmark.evaluation.outcomes import build_outcomes
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.evaluation.totals import build_summands, ratio
-
-Part = Literal["head", "middle", "tail"]
-PARTS: tuple[Part, ...] = ("head", "middle", "tail")
 
 
 @dataclass(frozen=True)
@@ -56,17 +53,6 @@ def score_classes(predictions: Predictions) -> list[ClassScore]:
         ClassScore(name, float(precision[i]), float(recall[i]), float(f1[i]), int(true[i]))
         for i, name in enumerate(predictions.class_names)
     ]
-
-
-def divide_classes(train_counts: Sequence[int]) -> list[Part]:
-    """The part of each class: thirds of the classes by training images.
-
-    Classes of equal size are in one part, the larger-sized one that begins with them, so order
-    and names play no part.
-    """
-    counts = np.asarray(train_counts)
-    larger = (counts[None, :] > counts[:, None]).sum(axis=1)  # classes before this one
-    return [PARTS[int(3 * place // max(1, len(counts)))] for place in larger]
 
 
 def score_groups(predictions: Predictions, train_counts: Sequence[int]) -> list[GroupScore]:

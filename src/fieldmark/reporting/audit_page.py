@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fieldmark.data.audit.auditing import Audit
-from fieldmark.data.audit.classes import SIZE_RULE
 from fieldmark.data.audit.crops import CropLoss
 from fieldmark.data.audit.deep import DeepAudit, SuspectLabel
 from fieldmark.data.audit.findings import KIND_NAMES, Finding
 from fieldmark.data.audit.groups import CopyGroup
 from fieldmark.data.audit.odd import ODD_KINDS, OddImage
+from fieldmark.data.class_sizes import PARTS_RULE
 from fieldmark.errors import StorageError
 from fieldmark.reporting.thumbnails import Thumbnails
 from fieldmark.reporting.wording import WORDING
@@ -88,7 +88,7 @@ def render_audit(audit: Audit, deep: DeepAudit | None, findings: Sequence[Findin
         content=_gather(audit, deep, tuple(findings)),
         style=Markup(style),
         version=version("fieldmark"),
-        size_rule=SIZE_RULE,
+        size_rule=PARTS_RULE,
         odd_kinds=ODD_KINDS,
         max_listed=MAX_LISTED,
     )

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
+from fieldmark.data.class_sizes import PARTS, Part, divide_classes
 from fieldmark.data.sources import build_table
 from fieldmark.data.table import Table
 from fieldmark.errors import DataError, FieldmarkError, RecipeError, RunChangedError
+from fieldmark.evaluation.class_scores import score_groups
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.metrics import compute_metrics
-from fieldmark.evaluation.parts import PARTS, Part, divide_classes, score_parts
 from fieldmark.evaluation.predictions import Predictions, load_predictions, save_predictions
 from fieldmark.models.classifier import HeadOnly
 from fieldmark.recipes import Recipe
@@ -214,7 +215,11 @@ def _score(folder: RunFolder) -> dict[str, float]:
     return {
         "accuracy": metrics["accuracy"],
         "macro_f1": metrics["macro_f1"],
-        **{str(part): value for part, value in score_parts(predictions, counts).items()},
+        **{
+            group.part: group.recall
+            for group in score_groups(predictions, counts)
+            if group.recall is not None
+        },
     }
 
 

@@ -187,7 +187,7 @@ def test_a_set_of_palette_images_is_not_odd() -> None:
     assert audit_table(table_of(images)).odd == ()
 
 
-def test_copies_count_once_and_sizes_follow_the_median() -> None:
+def test_copies_count_once_and_sizes_follow_the_rule_for_all() -> None:
     counts = {"big": 50, "usual": 20, "also": 20, "small": 8, "other": 22}
     rows = [Row(f"{name}{n}", (name,)) for name, count in counts.items() for n in range(count)]
     table = Table(tuple(rows), MemoryStore({}), "x", class_names=tuple(sorted(counts)))
@@ -198,7 +198,7 @@ def test_copies_count_once_and_sizes_follow_the_median() -> None:
         "usual": "middle",
         "also": "middle",
         "small": "tail",
-        "other": "middle",
+        "other": "head",
     }
     assert (sizes["usual"].num_images, sizes["usual"].num_pictures) == (20, 10)
     assert (sizes["also"].num_pictures, sizes["also"].num_unreadable) == (19, 1)

@@ -7,15 +7,10 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Literal
 
+from fieldmark.data.class_sizes import Part, divide_classes
 from fieldmark.data.table import SPLITS, Table
 
-SizeGroup = Literal["head", "middle", "tail"]
-SIZE_RULE = (
-    "head: more than twice the median class size; tail: less than half of it; middle: the rest"
-)
 TEST_SHARE = 0.2
 MIN_TEST = 5
 
@@ -35,7 +30,7 @@ class ClassSize:
     num_images: int
     num_pictures: int
     num_unreadable: int
-    size: SizeGroup
+    size: Part
     counts: tuple[int, int, int] | None
     num_test: int
 
@@ -66,14 +61,14 @@ def size_classes(
                 tested[label].add(picture_of.get(row.image, row.image))
     has_split = any(row.split is not None for row in table.rows)
     has_test = any(row.split == "test" for row in table.rows)
-    middle = median(num_images.values()) if num_images else 0
+    parts = dict(zip(num_images, divide_classes([*num_images.values()]), strict=True))
     found = [
         ClassSize(
             name=name,
             num_images=count,
             num_pictures=len(pictures[name]),
             num_unreadable=num_unreadable[name],
-            size=_place(count, middle),
+            size=parts[name],
             counts=_count_sides(sides, name) if has_split else None,
             num_test=len(tested[name]) if has_test else int(len(pictures[name]) * TEST_SHARE + 0.5),
         )
@@ -89,12 +84,6 @@ def find_similar_names(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
         folded = unicodedata.normalize("NFKC", name).casefold()
         groups[_BETWEEN_WORDS.sub("", folded) or folded].append(name)
     return tuple(sorted(tuple(sorted(group)) for group in groups.values() if len(group) > 1))
-
-
-def _place(count: int, middle: float) -> SizeGroup:
-    if count > 2 * middle:
-        return "head"
-    return "tail" if count < middle / 2 else "middle"
 
 
 def _count_sides(sides: Mapping[tuple[str, str | None], int], name: str) -> tuple[int, int, int]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fieldmark.data.audit.auditing import Audit
-from fieldmark.data.audit.classes import MIN_TEST, SIZE_RULE, TEST_SHARE
+from fieldmark.data.audit.classes import MIN_TEST, TEST_SHARE
 from fieldmark.data.audit.groups import CopyGroup, Kind
 from fieldmark.data.audit.odd import ODD_KINDS
+from fieldmark.data.class_sizes import PARTS_RULE
 from fieldmark.data.table import SPLITS
 
 Level = Literal["fix", "look", "fine"]
@@ -166,7 +167,7 @@ def _classes(audit: Audit) -> Iterator[Finding]:
         "classes",
         "look" if ratio >= 3 else "fine",
         f"{largest.num_images:,} images in the largest ({largest.name}), {smallest.num_images:,} "
-        f"in the smallest ({smallest.name}), {ratio:.1f} to 1: {told} ({SIZE_RULE}).",
+        f"in the smallest ({smallest.name}), {ratio:.1f} to 1: {told} ({PARTS_RULE}).",
     )
     small = [entry for entry in classes if entry.is_too_small]
     if small:
