@@ -37,7 +37,8 @@ class Batch:
     targets: (B,) int64 class index, -1 where the row has no label;
     multi-label: (B, K) float32, 1 for each label. positions: (B,) int64 rows of the table.
     unreadable: (position, reason) of the images that are not in `images`. tags: (B, T) int64
-    token ids, None where the loader encodes none.
+    token ids, None where the loader encodes none; T is as long as the longest row of the batch,
+    where attention leaves padding out.
     """
 
     images: Tensor
@@ -242,7 +243,7 @@ class _Images(Dataset[_Sample]):
 
     def collate(self) -> Callable[[Any], Batch]:
         """What makes a `Batch` of what is read."""
-        return _Collate(self.empty_batch())
+        return _Collate(self.empty_batch(), self._encode_tags)
 
     def _apply(self, image: Image.Image, address: SampleAddress) -> Tensor:
         seed = self._derive_seed("augment", address)
@@ -288,7 +289,7 @@ class _StoredImages(_Images):
         samples: list[_Sample] = []
         # One at a time, so that of large images only one is in memory.
         images = self._staged.finish(self._prepare(addresses, samples), at_most=len(addresses))
-        return _Collate(self._empty)(samples, images)
+        return _Collate(self._empty, self._encode_tags)(samples, images)
 
     def _prepare(
         self, addresses: list[SampleAddress], samples: list[_Sample]
@@ -383,6 +384,7 @@ class _Collate:
     """Samples -> `Batch`; `empty` is the batch of none. `images` are those of the readable."""
 
     empty: Batch
+    encode_tags: TagEncoder | None
 
     def __call__(self, samples: list[_Sample], images: Tensor | None = None) -> Batch:
         unreadable = tuple((s.position, s.reason) for s in samples if s.image is None)
@@ -398,8 +400,8 @@ class _Collate:
             positions=default_collate([sample.position for sample in readable]),
             unreadable=unreadable,
             tags=None
-            if self.empty.tags is None
-            else default_collate([sample.tags for sample in readable]),
+            if self.encode_tags is None
+            else self.encode_tags.trim(default_collate([sample.tags for sample in readable])),
         )
 
 

@@ -251,7 +251,7 @@ class Assembler:
             order=order,
             seed=recipe.seed,
             num_workers=self.placement.num_workers,
-            encode_tags=_build_encoder(identity),
+            encode_tags=_build_encoder(identity, trims=not recipe.compile),
         )
 
     def _build_evaluation(
@@ -274,7 +274,7 @@ class Assembler:
                 order=None,
                 seed=self.recipe.seed,
                 num_workers=self.placement.num_workers,
-                encode_tags=_build_encoder(identity),
+                encode_tags=_build_encoder(identity, trims=True),
             )
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
@@ -298,10 +298,11 @@ def _through(
     return transform if decoded is None else DecodedTransform(transform, decoded)
 
 
-def _build_encoder(identity: Identity) -> TagEncoder | None:
+def _build_encoder(identity: Identity, *, trims: bool) -> TagEncoder | None:
+    """Without `trims` all batches have the same shape, which is then compiled once."""
     if identity.vocabulary is None:
         return None
-    return TagEncoder(identity.vocabulary, identity.model.tags)
+    return TagEncoder(identity.vocabulary, identity.model.tags, trims=trims)
 
 
 def _build_mixing(recipe: Recipe) -> Mixing | None:

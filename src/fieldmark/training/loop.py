@@ -155,7 +155,12 @@ def _open_losses(parts: Parts, recipe: Recipe, progress: Progress) -> RunningLos
                 _explain_not_finite(value, recipe, parts.schedule, (epoch, batch, update))
             )
 
-    return RunningLoss(check, sum=progress.loss_sum, count=progress.epoch_images)
+    return RunningLoss(
+        check,
+        is_deferred=parts.accelerator.device.type != "cpu",
+        sum=progress.loss_sum,
+        count=progress.epoch_images,
+    )
 
 
 def _learn(

@@ -20,11 +20,13 @@ MOST_PENDING = 64
 class RunningLoss:
     """Adds up the losses of one epoch.
 
-    check: told (loss, batch, update) of each, in order, and raises where it is not finite. sum: of
-    loss times images, `count` of images, so far.
+    check: told (loss, batch, update) of each, in order, and raises where it is not finite.
+    is_deferred: losses are on a device that works behind Python's back, so they are read many at
+    once, or when asked for. sum: of loss times images, `count` of images, so far.
     """
 
     check: Callable[[float, int, int], None]
+    is_deferred: bool = False
     sum: float = 0.0
     count: int = 0
     _means: list[float] = field(default_factory=list)
@@ -34,8 +36,7 @@ class RunningLoss:
         """Note the mean loss () of a batch; None for one that was not learned from."""
         value = None if loss is None else loss.detach()
         self._pending.append(_Pending(value, num_images, batch, update))
-        waits = value is not None and value.device.type != "cpu"
-        if not waits or len(self._pending) == MOST_PENDING:
+        if not self.is_deferred or len(self._pending) == MOST_PENDING:
             self.settle()
 
     def settle(self) -> None:

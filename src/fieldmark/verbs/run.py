@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fieldmark.data.prepare import hash_table
 from fieldmark.data.sources import build_table, read_table
@@ -20,10 +21,12 @@ from fieldmark.evaluation.metrics import (
 from fieldmark.evaluation.predictions import Predictions, save_predictions
 from fieldmark.evaluation.rows import PredictedRow, predict_inputs, predict_table, without_tags
 from fieldmark.recipes import Recipe
-from fieldmark.reporting.writing import WrittenReport, write_report
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.predictor import Predictor, load_predictor
 from fieldmark.training.devices import choose_device
+
+if TYPE_CHECKING:
+    from fieldmark.reporting.writing import WrittenReport
 
 Progress = Callable[[int, int], None]
 
@@ -139,6 +142,9 @@ class Run:
 
     def report(self) -> WrittenReport:
         """Write `report.html` anew from the stored predictions."""
+        # Here, because training does not wait for what draws charts.
+        from fieldmark.reporting.writing import write_report
+
         return write_report(self.folder, self.table)
 
     def _own_split(self, split: str) -> Table:
