@@ -124,11 +124,11 @@ def train_fastai(plan: Plan, out: Path) -> float:
     """fastai's Learner on timm's network; its schedule is its own one-cycle."""
     import timm
     from fastai.vision.all import (
+        SGD,
         ImageDataLoaders,
         Learner,
         Normalize,
         RandomResizedCrop,
-        SGD,
         accuracy,
         imagenet_stats,
     )

@@ -68,7 +68,7 @@ def measure_model(
     model: str, data: Path, place: Path, options: argparse.Namespace
 ) -> list[dict[str, object]]:
     """Run every contestant in turn, and print the medians."""
-    commands = build_commands(model, data, place, options)
+    commands = build_commands(model, data, options)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
     for turn in range(options.repeats):
         for name, command in commands.items():
@@ -96,9 +96,7 @@ def measure_model(
     return rows
 
 
-def build_commands(
-    model: str, data: Path, place: Path, options: argparse.Namespace
-) -> dict[str, list[str]]:
+def build_commands(model: str, data: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     """Command lines by contestant, ours first; "{out}" stands for a new folder."""
     commands = {"fieldmark": command_of_fieldmark(model, data, options.epochs)}
     for name, flags in (("timm", []), ("timm +bf16 cl", ["bf16"])):
@@ -173,8 +171,7 @@ def run(command: list[str], out: Path) -> dict[str, float]:
     )
     done = subprocess.run(
         [sys.executable, "-c", watcher, *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
         check=False,

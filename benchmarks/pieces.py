@@ -2,11 +2,11 @@
 
 python benchmarks/pieces.py [ifa] [rpt] [tags] [--repeats 15] [--threads 1] [--json FILE]
 
-Each table compares variants that take turns, A B A B, in one process; cells are medians, and ratios
-are medians of the ratios within a turn, with their quartiles, because a busy machine slows
-neighbours alike. IFA and tags: one training step (forward, backward, AdamW). "kept" is what autograd
-holds for the backward pass, MB of 10^6 bytes. RPT: one training step and one inference pass; its
-exactness, and the formulations against each other, are in `patches.py`.
+Each table compares variants that take turns, A B A B, in one process; cells are medians, and
+ratios are medians of the ratios within a turn, with their quartiles, because a busy machine slows
+neighbours alike. IFA and tags: one training step (forward, backward, AdamW). "kept" is what
+autograd holds for the backward pass, MB of 10^6 bytes. RPT: one training step and one inference
+pass; its exactness, and the formulations against each other, are in `patches.py`.
 """
 
 from __future__ import annotations
@@ -222,9 +222,11 @@ def measure_kept(net: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> 
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = net.train()(*inputs).float().logsumexp(1).sum()
+    with (
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        loss = net.train()(*inputs).float().logsumexp(1).sum()
     del loss
     return sum(kept.values()) / 1e6
 

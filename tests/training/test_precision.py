@@ -26,9 +26,7 @@ SETTINGS = [
 TOLERANCE = 0.03
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet10t", "vit_tiny_patch16_224"]
-)
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
 def test_bf16_follows_the_loss_trace_of_fp32(name: str, tmp_path: Path) -> None:
     traces: dict[str, list[float]] = {}
     table = draw_sample("leaves", num_images=60, num_classes=3)

@@ -64,7 +64,14 @@ def test_command_shows_the_table_and_gives_it_as_json(
 ) -> None:
     main(["sample", "leaves", str(tmp_path / "leaves"), "--images", "40", "--classes", "2"])
     capsys.readouterr()
-    command = ["train", str(tmp_path / "leaves" / "table.csv"), "--profile", "--no-evaluate", "--set", *SMALL]
+    command = [
+        "train",
+        str(tmp_path / "leaves" / "table.csv"),
+        "--profile",
+        "--no-evaluate",
+        "--set",
+        *SMALL,
+    ]
     main([*command, "--out", str(tmp_path / "one")])
     shown = capsys.readouterr().out
     assert "where the time went" in shown

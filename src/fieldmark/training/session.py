@@ -130,9 +130,7 @@ class _Session:
         )
         trace_path = None if found.traced is None else self.folder.trace_path
         self.listener(
-            Profiled(
-                found.seconds, found.steps, found.phases, self.folder.profile_path, trace_path
-            )
+            Profiled(found.seconds, found.steps, found.phases, self.folder.profile_path, trace_path)
         )
 
     def _split(self, table: Table) -> Table:

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: `StepWatch` for `--profile`, and `IdleWatch`, which costs nothing."""
+"""Where the time of a run goes: `StepWatch` for `--profile`, `IdleWatch` for all other runs."""
 
 from __future__ import annotations
 
