@@ -218,7 +218,7 @@ class _Images(Dataset[_Sample]):
         self._transform = transform
         self._encode_tags = encode_tags
         self._seed = seed
-        self._names = pa.array([row.image for row in table.rows], pa.large_string())
+        self._names = _pack([row.image for row in table.rows])
         self._labels = Labels(table)
         self._tags = None if encode_tags is None else _TagNames(table)
 
@@ -358,7 +358,7 @@ class _TagNames:
     def __init__(self, table: Table) -> None:
         names = dict.fromkeys(tag for row in table.rows for tag in row.tags or ())
         index = {name: place for place, name in enumerate(names)}
-        self._names = pa.array(list(names), pa.large_string())
+        self._names = _pack(list(names))
         found = (index[tag] for row in table.rows for tag in row.tags or ())
         self._indices = np.fromiter(found, dtype=np.int32)
         self._ends = np.cumsum([len(row.tags or ()) for row in table.rows], dtype=np.int64)
@@ -368,6 +368,15 @@ class _TagNames:
         start = self._ends[position - 1] if position else 0
         indices = self._indices[start : self._ends[position]]
         return tuple(self._names[int(place)].as_py() for place in indices)
+
+
+def _pack(names: list[str]) -> pa.LargeStringArray:
+    """All names in one buffer. `pa.array` would do, but it imports pandas where there is one."""
+    encoded = [name.encode() for name in names]
+    ends = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(name) for name in encoded], out=ends[1:])
+    buffers = pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
+    return pa.LargeStringArray.from_buffers(len(encoded), *buffers)
 
 
 def _check_labels(table: Table) -> None:
