@@ -91,14 +91,14 @@ def train(
     """
     overrides = [*options.overrides(), *(["compile=true"] if compile_ else []), *set_]
     # A resumed run reads what its own folder names.
-    with drawn_ahead(None if resume else data, recipe, overrides) as table:
+    with drawn_ahead(None if resume else data, recipe, overrides) as drawn:
         from fieldmark.cli.progress import TrainingView
         from fieldmark.cli.results import describe_evaluation, describe_training
         from fieldmark.verbs import train as train_verb
 
     with stdout_for_results(), TrainingView(output) as view:
         run = train_verb(
-            data if table is None else table.result(),
+            data if drawn is None else drawn.result(),
             recipe=recipe,
             out=out,
             overrides=overrides,

@@ -139,7 +139,7 @@ class Assembler:
     def _lay_out(self, classifier: Classifier) -> None:
         image_size = self.recipe.data.image_size
         memory_format = choose_memory_format(classifier.backbone, image_size)
-        classifier.to(memory_format=memory_format)  # type: ignore[call-overload]
+        classifier.to(memory_format=memory_format)
 
     def _compile(self, model: nn.Module, sources: Sources) -> nn.Module | None:
         if not self.recipe.compile:

@@ -25,7 +25,7 @@ def _runs_channels_last(backbone: Backbone, image_size: int) -> bool:
     """Whether a step of two images succeeds: a network that calls `view` on its maps fails."""
     assert isinstance(backbone, nn.Module)
     tried = copy.deepcopy(backbone).train()
-    tried.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tried.to(memory_format=torch.channels_last)
     try:
         with torch.random.fork_rng(devices=[]):
             pooled = tried(torch.zeros(2, 3, image_size, image_size)).pooled
