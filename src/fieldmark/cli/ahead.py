@@ -29,10 +29,14 @@ def drawn_ahead(
         return
     from fieldmark.recipes import read_recipe
 
-    task = read_recipe(recipe, overrides).task
+    chosen = read_recipe(recipe, overrides)
+    section = chosen.data
+    if section.columns or section.image_root or section.allow_outside:
+        yield None  # not for a sample, which is told where the table is read
+        return
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        yield pool.submit(_read, data, task)
+        yield pool.submit(_read, data, chosen.task)
 
 
 def _read(data: str, task: str) -> Table:
