@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import singledispatchmethod
 from types import TracebackType
 
@@ -18,11 +19,14 @@ from fieldmark.training.events import (
     ImagesScanned,
     ModelReady,
     Note,
+    Profiled,
     RunOpened,
     Saved,
     StepDone,
     TeacherAsked,
 )
+
+REDRAW_SECONDS = 0.1
 
 
 class TrainingView:
@@ -32,6 +36,8 @@ class TrainingView:
         self.output = output
         self.console = stderr()
         self.finished: Finished | None = None
+        self.profiled: Profiled | None = None
+        self.shown_at = 0.0
         self.last_val = ""
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -105,6 +111,11 @@ class TrainingView:
 
     @_show.register
     def _(self, event: StepDone) -> None:
+        # Reading the loss waits for a GPU, and nobody reads faster than this.
+        is_last = event.batch == event.num_batches
+        if self.bar.disable or (time.monotonic() - self.shown_at < REDRAW_SECONDS and not is_last):
+            return
+        self.shown_at = time.monotonic()
         done = (event.epoch - 1) * event.num_batches + event.batch
         state = (
             f"loss {event.loss:.3f}{self.last_val}  {event.images_per_second:.0f} images/s  "
@@ -132,6 +143,10 @@ class TrainingView:
     @_show.register
     def _(self, event: Saved) -> None:
         pass
+
+    @_show.register
+    def _(self, event: Profiled) -> None:
+        self.profiled = event
 
     @_show.register
     def _(self, event: Finished) -> None:

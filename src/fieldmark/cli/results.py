@@ -13,6 +13,7 @@ from fieldmark.cli.progress import TrainingView
 from fieldmark.cli.trust import describe_change
 
 if TYPE_CHECKING:
+    from fieldmark.training.events import Profiled
     from fieldmark.verbs import Evaluation, Run
 
 Shown = str | Table | Text
@@ -40,7 +41,40 @@ def describe_training(view: TrainingView) -> tuple[dict[str, object], list[Shown
         f"best     epoch {done.best_epoch}, {value} ({done.reason}; {cost})",
         f"run      {done.path}",
     ]
+    if view.profiled is not None:
+        result["profile"] = _describe_profile(view.profiled)
+        lines = [_profile_table(view.profiled), *lines]
     return result, lines
+
+
+def _describe_profile(profiled: Profiled) -> dict[str, object]:
+    keys = ("name", "seconds", "share", "calls")
+    return {
+        "seconds": profiled.seconds,
+        "steps": profiled.steps,
+        "phases": [dict(zip(keys, phase, strict=True)) for phase in profiled.phases],
+        "path": str(profiled.path),
+        "trace": None if profiled.trace_path is None else str(profiled.trace_path),
+    }
+
+
+def _profile_table(profiled: Profiled) -> Table:
+    trace = profiled.trace_path
+    table = Table(
+        title=f"where the time went: {profiled.seconds:.1f} s, {profiled.steps} steps",
+        caption=None if trace is None else f"{trace.name}: a few steps, for ui.perfetto.dev",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+    )
+    table.add_column("what", no_wrap=True)
+    for name in ("seconds", "share", "times", "ms each"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, seconds, share, calls in profiled.phases:
+        each = f"{1000 * seconds / calls:.1f}" if calls else ""
+        table.add_row(name, f"{seconds:.2f}", f"{share:.1%}", str(calls), each)
+    return table
 
 
 def describe_evaluation(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from fieldmark.cli.ahead import drawn_ahead
 from fieldmark.cli.output import Output, stdout_for_results
 
 
@@ -60,6 +61,8 @@ def train(
     out: Path | None = None,
     resume: bool = False,
     evaluate: Annotated[bool, Parameter(negative="--no-evaluate")] = True,
+    compile_: Annotated[bool, Parameter(name="--compile")] = False,
+    profile: bool = False,
     options: DataOptions = DataOptions(),
     output: Output = Output(),
 ) -> None:
@@ -80,18 +83,27 @@ def train(
         Go on with an interrupted run.
     evaluate
         Score the test split afterwards.
+    compile_
+        Compile the network first, which takes minutes: for long runs only. Says what it gained.
+    profile
+        Show where the time went; also in the run's profile.json and, step by step, in
+        profile-trace.json.
     """
-    from fieldmark.cli.progress import TrainingView
-    from fieldmark.cli.results import describe_evaluation, describe_training
-    from fieldmark.verbs import train as train_verb
+    overrides = [*options.overrides(), *(["compile=true"] if compile_ else []), *set_]
+    # A resumed run reads what its own folder names.
+    with drawn_ahead(None if resume else data, recipe, overrides) as drawn:
+        from fieldmark.cli.progress import TrainingView
+        from fieldmark.cli.results import describe_evaluation, describe_training
+        from fieldmark.verbs import train as train_verb
 
     with stdout_for_results(), TrainingView(output) as view:
         run = train_verb(
-            data,
+            data if drawn is None else drawn.result(),
             recipe=recipe,
             out=out,
-            overrides=[*options.overrides(), *set_],
+            overrides=overrides,
             resume=resume,
+            profile=profile,
             listener=view,
         )
         has_test = any(row["split"] == "test" for row in run.folder.load_split())

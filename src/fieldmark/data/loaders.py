@@ -37,7 +37,8 @@ class Batch:
     targets: (B,) int64 class index, -1 where the row has no label;
     multi-label: (B, K) float32, 1 for each label. positions: (B,) int64 rows of the table.
     unreadable: (position, reason) of the images that are not in `images`. tags: (B, T) int64
-    token ids, None where the loader encodes none.
+    token ids, None where the loader encodes none; T is as long as the longest row of the batch,
+    where attention leaves padding out.
     """
 
     images: Tensor
@@ -219,7 +220,7 @@ class _Images(Dataset[_Sample]):
         self._least_size: LeastSize | None = getattr(transform, "least_size", None)
         self._encode_tags = encode_tags
         self._seed = seed
-        self._names = pa.array([row.image for row in table.rows], pa.large_string())
+        self._names = _pack([row.image for row in table.rows])
         self._labels = Labels(table)
         self._tags = None if encode_tags is None else _TagNames(table)
 
@@ -245,7 +246,7 @@ class _Images(Dataset[_Sample]):
 
     def collate(self) -> Callable[[Any], Batch]:
         """What makes a `Batch` of what is read."""
-        return _Collate(self.empty_batch())
+        return _Collate(self.empty_batch(), self._encode_tags)
 
     def _apply(self, image: Image.Image, address: SampleAddress) -> Tensor:
         seed = self._derive_seed("augment", address)
@@ -291,7 +292,7 @@ class _StoredImages(_Images):
         samples: list[_Sample] = []
         # One at a time, so that of large images only one is in memory.
         images = self._staged.finish(self._prepare(addresses, samples), at_most=len(addresses))
-        return _Collate(self._empty)(samples, images)
+        return _Collate(self._empty, self._encode_tags)(samples, images)
 
     def _prepare(
         self, addresses: list[SampleAddress], samples: list[_Sample]
@@ -361,7 +362,7 @@ class _TagNames:
     def __init__(self, table: Table) -> None:
         names = dict.fromkeys(tag for row in table.rows for tag in row.tags or ())
         index = {name: place for place, name in enumerate(names)}
-        self._names = pa.array(list(names), pa.large_string())
+        self._names = _pack(list(names))
         found = (index[tag] for row in table.rows for tag in row.tags or ())
         self._indices = np.fromiter(found, dtype=np.int32)
         self._ends = np.cumsum([len(row.tags or ()) for row in table.rows], dtype=np.int64)
@@ -371,6 +372,15 @@ class _TagNames:
         start = self._ends[position - 1] if position else 0
         indices = self._indices[start : self._ends[position]]
         return tuple(self._names[int(place)].as_py() for place in indices)
+
+
+def _pack(names: list[str]) -> pa.LargeStringArray:
+    """All names in one buffer. `pa.array` would do, but it imports pandas where there is one."""
+    encoded = [name.encode() for name in names]
+    ends = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(name) for name in encoded], out=ends[1:])
+    buffers = pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
+    return pa.LargeStringArray.from_buffers(len(encoded), *buffers)
 
 
 def _check_labels(table: Table) -> None:
@@ -387,6 +397,7 @@ class _Collate:
     """Samples -> `Batch`; `empty` is the batch of none. `images` are those of the readable."""
 
     empty: Batch
+    encode_tags: TagEncoder | None
 
     def __call__(self, samples: list[_Sample], images: Tensor | None = None) -> Batch:
         unreadable = tuple((s.position, s.reason) for s in samples if s.image is None)
@@ -402,8 +413,8 @@ class _Collate:
             positions=default_collate([sample.position for sample in readable]),
             unreadable=unreadable,
             tags=None
-            if self.empty.tags is None
-            else default_collate([sample.tags for sample in readable]),
+            if self.encode_tags is None
+            else self.encode_tags.trim(default_collate([sample.tags for sample in readable])),
         )
 
 

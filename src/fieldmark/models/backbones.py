@@ -90,3 +90,17 @@ class Backbone(Protocol):
     def eval(self) -> Self:
         """As `nn.Module` has it."""
         ...
+
+
+def is_convolutional(backbone: Backbone) -> bool:
+    """Whether it is a CNN: convolves more than patches out of the image.
+
+    The one convolution of a Vision Transformer, and those of its patch embedding, do not count.
+    """
+    assert isinstance(backbone, nn.Module)
+    spatial = [
+        name
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+    ]
+    return any("patch_embed" not in name for name in spatial)

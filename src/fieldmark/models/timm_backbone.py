@@ -9,13 +9,14 @@ from typing import Any, Literal, Self
 
 import torch
 from timm.models import group_parameters
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fieldmark.errors import ModelError
 from fieldmark.models.classic.stages import read_stages
 from fieldmark.models.depths import depths_by_child
 from fieldmark.models.features import Features
-from fieldmark.models.vit.tag_fusion import TokenSequence, blank_images, join_tags
+from fieldmark.models.vit.tag_fusion import TokenSequence, blank_images, fill_up, join_tags
 from fieldmark.models.vit.tags import TagEmbedding
 from fieldmark.models.vit.token_path import (
     embed_image,
@@ -200,6 +201,8 @@ class TimmBackbone(nn.Module):
         tokens, position = embed_image(self.net, images)
         sequence = TokenSequence(tokens, self._num_prefix)
         if options is not None:
+            if tags is not None and not isinstance(self.net, VisionTransformer):
+                tags = fill_up(tags, self.tags)
             sequence = join_tags(tokens, tags, self.tags, options, self._num_prefix)
         layers, last = [], sequence.tokens
         for last in run_blocks(self.net, sequence.tokens, position, sequence.mask):

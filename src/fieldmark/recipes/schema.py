@@ -459,6 +459,10 @@ class Recipe(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="auto: bf16 where the hardware computes in it, else fp32"
     )
+    compile: bool = Field(
+        default=False,
+        description="compile the network to code of its own (minutes; pays on long runs only)",
+    )
     workers: int = Field(
         default=-1, ge=-1, le=256, description="loader processes; -1: by the machine"
     )

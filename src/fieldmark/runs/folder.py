@@ -74,6 +74,16 @@ class RunFolder:
         return self.path / "log.txt"
 
     @property
+    def profile_path(self) -> Path:
+        """Where the time went, of a run that was watched."""
+        return self.path / "profile.json"
+
+    @property
+    def trace_path(self) -> Path:
+        """A few steps of a watched run, call by call, in Chrome's trace format."""
+        return self.path / "profile-trace.json"
+
+    @property
     def last_dir(self) -> Path:
         """The checkpoint to resume from."""
         return self.path / "checkpoints" / "last"
@@ -266,6 +276,10 @@ class RunFolder:
         """Versions, hardware, command, seconds and memory of the run; empty before its end."""
         path = self.path / "environment.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+    def save_profile(self, profile: Mapping[str, Any]) -> None:
+        """Write profile.json."""
+        save_json(self.profile_path, profile)
 
     def save_metrics(self, epochs: Iterable[Mapping[str, Any]]) -> None:
         """Write metrics.jsonl anew, one line per epoch."""

@@ -31,10 +31,12 @@ from fieldmark.recipes import Recipe
 from fieldmark.runs.best import Identity, check_start
 from fieldmark.runs.folder import RunFolder
 from fieldmark.seeds import derive_seed
+from fieldmark.training.compiling import ANNOUNCEMENT, compile_network
 from fieldmark.training.decoding import open_stores
 from fieldmark.training.devices import Placement, build_accelerator
 from fieldmark.training.events import Listener, ModelReady, Note
 from fieldmark.training.frozen import Frozen, StoredFeatures, explain_unstored
+from fieldmark.training.layout import choose_memory_format
 from fieldmark.training.loop import Mixing, Parts
 from fieldmark.training.losses import build_loss
 from fieldmark.training.objectives import (
@@ -111,6 +113,8 @@ class Assembler:
         """Everything that the loop needs."""
         recipe = self.recipe
         accelerator = build_accelerator(self.placement)
+        # Before anything is computed with it, and before the optimizer takes its parameters.
+        self._lay_out(classifier)
         train, val = split.select("train"), split.select("val")
         objective = self._build_objective(classifier, identity, train)
         sources = self._open_sources(classifier, identity, split, objective)
@@ -120,6 +124,7 @@ class Assembler:
             build_optimizer(classifier, recipe.optim),
         )
         return Parts(
+            compiled=self._compile(model, sources),
             model=model,
             optimizer=optimizer,
             schedule=Schedule(recipe.optim, -(-loader.num_batches // recipe.optim.accumulate)),
@@ -130,6 +135,21 @@ class Assembler:
             evaluate=self._build_evaluation(val, identity, sources),
             accelerator=accelerator,
         )
+
+    def _lay_out(self, classifier: Classifier) -> None:
+        image_size = self.recipe.data.image_size
+        memory_format = choose_memory_format(classifier.backbone, image_size)
+        classifier.to(memory_format=memory_format)
+
+    def _compile(self, model: nn.Module, sources: Sources) -> nn.Module | None:
+        if not self.recipe.compile:
+            return None
+        if sources.features is not None:
+            self.listener(Note("compile: the head alone is trained, which nothing is gained by."))
+            return None
+        compiled = compile_network(model, self.placement.device)
+        self.listener(Note(ANNOUNCEMENT))
+        return compiled
 
     def _find_vocabulary(self, split: Table) -> TagVocabulary | None:
         """The tags' vocabulary of this run, made now or read from its folder."""
@@ -231,7 +251,7 @@ class Assembler:
             order=order,
             seed=recipe.seed,
             num_workers=self.placement.num_workers,
-            encode_tags=_build_encoder(identity),
+            encode_tags=_build_encoder(identity, trims=not recipe.compile),
         )
 
     def _build_evaluation(
@@ -254,7 +274,7 @@ class Assembler:
                 order=None,
                 seed=self.recipe.seed,
                 num_workers=self.placement.num_workers,
-                encode_tags=_build_encoder(identity),
+                encode_tags=_build_encoder(identity, trims=True),
             )
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
@@ -278,10 +298,11 @@ def _through(
     return transform if decoded is None else DecodedTransform(transform, decoded)
 
 
-def _build_encoder(identity: Identity) -> TagEncoder | None:
+def _build_encoder(identity: Identity, *, trims: bool) -> TagEncoder | None:
+    """Without `trims` all batches have the same shape, which is then compiled once."""
     if identity.vocabulary is None:
         return None
-    return TagEncoder(identity.vocabulary, identity.model.tags)
+    return TagEncoder(identity.vocabulary, identity.model.tags, trims=trims)
 
 
 def _build_mixing(recipe: Recipe) -> Mixing | None:
@@ -297,4 +318,7 @@ def _build_average(classifier: Classifier, decay: float) -> AveragedModel | None
     if not decay:
         return None
     average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(classifier, multi_avg_fn=average, use_buffers=True)
+    averaged = AveragedModel(classifier, multi_avg_fn=average, use_buffers=True)
+    # It is asked for in each update, which on a GPU would wait for the device.
+    averaged.n_averaged = averaged.n_averaged.cpu()
+    return averaged

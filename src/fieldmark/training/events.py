@@ -68,16 +68,21 @@ class ModelReady:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One batch was learned from. `loss` is the mean of the epoch so far."""
+    """One batch was learned from."""
 
     epoch: int
     num_epochs: int
     batch: int
     num_batches: int
-    loss: float
     lr: float
     images_per_second: float
     seconds_left: float
+    read_loss: Callable[[], float] = field(repr=False, compare=False)
+
+    @property
+    def loss(self) -> float:
+        """The mean of the epoch so far. Reading it waits for a GPU, so do it now and then."""
+        return self.read_loss()
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,21 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Profiled:
+    """Where the time went, once a watched run is over; both files are in its folder.
+
+    phases: (name, seconds, share of all, times entered). trace_path: for chrome://tracing or
+    Perfetto; None where the run was too short to trace.
+    """
+
+    seconds: float
+    steps: int
+    phases: tuple[tuple[str, float, float, int], ...]
+    path: Path
+    trace_path: Path | None
+
+
+@dataclass(frozen=True)
 class Finished:
     """The run is over."""
 
@@ -141,6 +161,7 @@ Event = (
     | StepDone
     | EpochDone
     | Saved
+    | Profiled
     | Finished
 )
 Listener = Callable[[Event], None]

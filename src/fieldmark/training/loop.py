@@ -25,19 +25,25 @@ from fieldmark.evaluation.metrics import is_better
 from fieldmark.models.classifier import HeadOnly
 from fieldmark.recipes.schema import Recipe
 from fieldmark.seeds import derive_seed
+from fieldmark.training.compiling import EAGER_BATCHES
 from fieldmark.training.events import EpochDone, StepDone
 from fieldmark.training.memory import explain_out_of_memory
 from fieldmark.training.moments import Moment
 from fieldmark.training.objectives import Objective
 from fieldmark.training.optimizers import set_learning_rate
+from fieldmark.training.running_loss import RunningLoss
 from fieldmark.training.schedules import Schedule
+from fieldmark.training.watches import IdleWatch, Watch
 
 Mixing = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What one run trains with. `model` and `optimizer` are as the accelerator prepared them."""
+    """What one run trains with. `model` and `optimizer` are as the accelerator prepared them.
+
+    `compiled` is the same network as `model`, faster; None where it is not compiled.
+    """
 
     model: nn.Module
     optimizer: Optimizer
@@ -48,6 +54,8 @@ class Parts:
     train_loader: Batches
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None
     accelerator: Accelerator
+    compiled: nn.Module | None = None
+    watch: Watch = field(default_factory=IdleWatch)
 
     @property
     def trained_model(self) -> nn.Module:
@@ -85,7 +93,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class UpdateDone:
-    """The weights changed: the moments at which a checkpoint may be written."""
+    """The weights changed: the moments at which a checkpoint may be written.
+
+    `settle` brings `Progress` up to date before that, and raises where a loss was not finite.
+    """
+
+    settle: Callable[[], None]
 
 
 def fit(
@@ -108,29 +121,52 @@ def _train_epoch(
     loader = parts.train_loader
     if progress.updates == parts.schedule.num_updates:
         return  # resumed between the last update and the end of its epoch
+    losses = _open_losses(parts, recipe, progress)
+
+    def settle() -> None:
+        losses.settle()
+        progress.loss_sum = losses.sum
+
     parts.model.train()
     clock = time.perf_counter()
-    for batch in loader.epoch(progress.epoch, start_batch=progress.batch):
-        loss = _learn(parts, recipe, progress, batch)
+    batches = loader.epoch(progress.epoch, start_batch=progress.batch)
+    for batch in parts.watch.waits("load", batches):
+        _learn(parts, recipe, progress, batch, losses)
         progress.batch += 1
-        if loss is not None:
-            progress.loss_sum += loss * len(batch.images)
-            progress.epoch_images += len(batch.images)
-            progress.total_images += len(batch.images)
         now = time.perf_counter()
         progress.epoch_seconds += now - clock
         progress.total_seconds += now - clock
         clock = now
-        yield _describe_step(parts, recipe, progress)
+        yield _describe_step(parts, recipe, progress, losses)
         if _ends_group(recipe, progress.batch, loader.num_batches):
-            yield UpdateDone()
+            yield UpdateDone(settle)
             if progress.updates == parts.schedule.num_updates:
-                return
+                break
         clock = time.perf_counter()
+    settle()
 
 
-def _learn(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> float | None:
-    """Learn from one batch; return its mean loss, or None where too little of it was readable."""
+def _open_losses(parts: Parts, recipe: Recipe, progress: Progress) -> RunningLoss:
+    epoch = progress.epoch
+
+    def check(value: float, batch: int, update: int) -> None:
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                _explain_not_finite(value, recipe, parts.schedule, (epoch, batch, update))
+            )
+
+    return RunningLoss(
+        check,
+        is_deferred=parts.accelerator.device.type != "cpu",
+        sum=progress.loss_sum,
+        count=progress.epoch_images,
+    )
+
+
+def _learn(
+    parts: Parts, recipe: Recipe, progress: Progress, batch: Batch, losses: RunningLoss
+) -> None:
+    """Learn from one batch, unless too little of it was readable."""
     # Dropout and its like draw from here, so a resumed run draws the same.
     seed = derive_seed(recipe.seed, "step", progress.epoch, progress.batch)
     if parts.accelerator.device.type == "cpu":
@@ -138,9 +174,9 @@ def _learn(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> fl
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
-    num_batches = parts.train_loader.num_batches
-    value: float | None = None
-    if len(batch.images) >= min(2, recipe.optim.batch_size):
+    num_batches, num_images = parts.train_loader.num_batches, len(batch.images)
+    loss: Tensor | None = None
+    if num_images >= min(2, recipe.optim.batch_size):
         size = _group_size(recipe, progress.batch, num_batches)
 
         def try_images(count: int) -> None:
@@ -148,18 +184,28 @@ def _learn(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> fl
             parts.accelerator.backward(_compute_loss(parts, recipe, progress, part))
             parts.optimizer.zero_grad(set_to_none=True)
 
-        with explain_out_of_memory(len(batch.images), try_images):
+        with explain_out_of_memory(num_images, try_images):
             loss = _compute_loss(parts, recipe, progress, batch)
-            value = float(loss.detach())
-            _check_finite(value, recipe, progress, parts)
-            parts.accelerator.backward(loss / size)
+            losses.add(loss, num_images, batch=progress.batch, update=progress.updates)
+            with parts.watch.phase("backward"):
+                parts.accelerator.backward(loss / size)
+        progress.epoch_images += num_images
+        progress.total_images += num_images
+    else:
+        losses.add(None, num_images, batch=progress.batch, update=progress.updates)
     if _ends_group(recipe, progress.batch + 1, num_batches):
-        _update(parts, recipe, progress)
-    return value
+        with parts.watch.phase("optimizer"):
+            _update(parts, recipe, progress)
 
 
 def _compute_loss(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> Tensor:
-    batch = _move(batch, parts.accelerator.device)
+    with parts.watch.phase("transfer"):
+        batch = _move(batch, parts.accelerator.device)
+    with parts.watch.phase("forward"):
+        return _run_objective(parts, recipe, progress, batch)
+
+
+def _run_objective(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch) -> Tensor:
     shares = parts.objective.shares(batch)  # (B, S)
     if parts.mixing is not None:
         seed = derive_seed(recipe.seed, "mixing", progress.epoch, progress.batch)
@@ -167,7 +213,13 @@ def _compute_loss(parts: Parts, recipe: Recipe, progress: Progress, batch: Batch
         batch = replace(batch, images=images)
     share_done = progress.updates / parts.schedule.num_updates
     moment = Moment(progress.epoch, progress.batch, share_done)
-    return parts.objective(parts.model, batch, shares, moment)
+    return parts.objective(_choose_network(parts, progress), batch, shares, moment)
+
+
+def _choose_network(parts: Parts, progress: Progress) -> nn.Module:
+    """The compiled network, but for a few batches that show what compiling is worth."""
+    is_start = progress.epoch == 0 and progress.batch < EAGER_BATCHES
+    return parts.model if parts.compiled is None or is_start else parts.compiled
 
 
 def _move(batch: Batch, device: torch.device) -> Batch:
@@ -205,7 +257,8 @@ def _update(parts: Parts, recipe: Recipe, progress: Progress) -> None:
 
 def _finish_epoch(parts: Parts, recipe: Recipe, progress: Progress) -> EpochDone:
     start = time.perf_counter()
-    val = dict(parts.evaluate(parts.evaluated_model)) if parts.evaluate else {}
+    with parts.watch.phase("metrics"):
+        val = dict(parts.evaluate(parts.evaluated_model)) if parts.evaluate else {}
     lr = recipe.optim.lr * parts.schedule.factor(max(0, progress.updates - 1))
     if "nll" in val:
         parts.schedule.observe(val["nll"])
@@ -244,7 +297,9 @@ def _group_size(recipe: Recipe, batch: int, num_batches: int) -> int:
     return min(accumulate, num_batches - start)
 
 
-def _describe_step(parts: Parts, recipe: Recipe, progress: Progress) -> StepDone:
+def _describe_step(
+    parts: Parts, recipe: Recipe, progress: Progress, losses: RunningLoss
+) -> StepDone:
     schedule, num_batches = parts.schedule, parts.train_loader.num_batches
     speed = progress.batch / max(progress.epoch_seconds, 1e-9)
     left = (schedule.num_epochs - progress.epoch) * num_batches - progress.batch
@@ -255,24 +310,25 @@ def _describe_step(parts: Parts, recipe: Recipe, progress: Progress) -> StepDone
         num_epochs=schedule.num_epochs,
         batch=progress.batch,
         num_batches=num_batches,
-        loss=progress.loss_sum / max(1, progress.epoch_images),
         lr=recipe.optim.lr * schedule.factor(max(0, progress.updates - 1)),
         images_per_second=progress.epoch_images / max(progress.epoch_seconds, 1e-9),
         seconds_left=left / speed,
+        read_loss=losses.reader(),
     )
 
 
-def _check_finite(value: float, recipe: Recipe, progress: Progress, parts: Parts) -> None:
-    if math.isfinite(value):
-        return
-    lr = recipe.optim.lr * parts.schedule.factor(progress.updates)
+def _explain_not_finite(
+    value: float, recipe: Recipe, schedule: Schedule, place: tuple[int, int, int]
+) -> str:
+    epoch, batch, update = place  # from 0
+    lr = recipe.optim.lr * schedule.factor(update)
     cures = [f"a lower optim.lr ({recipe.optim.lr / 10:g})", "optim.clip_norm=1.0"]
     if recipe.precision != "fp32":
         cures.append("precision=fp32")
     if recipe.optim.warmup == 0:
         cures.append("optim.warmup=0.1")
-    raise NonFiniteLossError(
-        f"the loss became {value} in epoch {progress.epoch + 1}, batch {progress.batch + 1} "
-        f"(update {progress.updates + 1}) at learning rate {lr:.3g}. Try {', '.join(cures)}. "
+    return (
+        f"the loss became {value} in epoch {epoch + 1}, batch {batch + 1} "
+        f"(update {update + 1}) at learning rate {lr:.3g}. Try {', '.join(cures)}. "
         "The last checkpoint is from before it"
     )

@@ -25,10 +25,18 @@ def build_optimizer(classifier: Classifier, optim: Optim) -> Optimizer:
     1e-3 is weight_decay 0.1 with `decay_all` here. Keras adds eps before, torch after the
     correction of the second moment's bias, so its eps of 1e-7 is 3.2e-6 in torch's first update
     and comes down to 1e-7; that matters only where gradients are as small.
+
+    All three are fused: one kernel goes over each parameter once.
     """
     groups = group_parameters(classifier, optim)
     if optim.name == "sgd":
-        return SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+        return SGD(
+            groups,
+            lr=optim.lr,
+            momentum=optim.momentum,
+            weight_decay=optim.weight_decay,
+            fused=True,
+        )
     kind: type[Adam] = Adam if optim.name == "adam" else AdamW
     return kind(
         groups,
@@ -36,6 +44,7 @@ def build_optimizer(classifier: Classifier, optim: Optim) -> Optimizer:
         betas=(optim.momentum, 0.999),
         eps=optim.eps,
         weight_decay=optim.weight_decay,
+        fused=True,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fieldmark.data.prepare import hash_table, prepare_table
@@ -18,6 +18,7 @@ from fieldmark.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpo
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.provenance import describe_environment, peak_memory_mb
 from fieldmark.training.assembly import Assembler
+from fieldmark.training.compiling import CompileGain
 from fieldmark.training.devices import Placement, choose_placement
 from fieldmark.training.events import (
     DataReady,
@@ -26,6 +27,7 @@ from fieldmark.training.events import (
     ImagesScanned,
     Listener,
     Note,
+    Profiled,
     RunOpened,
     Saved,
 )
@@ -39,17 +41,25 @@ from fieldmark.training.resume import (
 )
 from fieldmark.training.surroundings import own_randomness, quiet_libraries
 from fieldmark.training.tensorboard import EpochBoard
+from fieldmark.training.watches import StepWatch, Watch
 
 SCAN_THREADS = min(8, os.cpu_count() or 1)
 
 
 def train_run(
-    table: Table, recipe: Recipe, path: Path, *, resume: bool = False, listener: Listener
+    table: Table,
+    recipe: Recipe,
+    path: Path,
+    *,
+    resume: bool = False,
+    profile: bool = False,
+    listener: Listener,
 ) -> RunFolder:
     """Train one run into the folder `path` and return it; everything on the way is an event.
 
     With `resume`, an interrupted run goes on from its last checkpoint and ends with the weights
-    that it would have had; a run that is already finished is left as it is.
+    that it would have had; a run that is already finished is left as it is. With `profile`, the
+    folder tells where the time went, and an event does.
     """
     check_objective(recipe)
     folder = open_run_folder(path, recipe, resume)
@@ -59,7 +69,7 @@ def train_run(
             progress = restore_progress(checkpoint)
             resumed_at = None if checkpoint is None else (progress.epoch, progress.batch)
             listener(RunOpened(folder.path, resumed_at))
-            session = _Session(folder, recipe, choose_placement(recipe), listener)
+            session = _Session(folder, recipe, choose_placement(recipe), listener, profile)
             session.run(table, checkpoint, progress)
     except FieldmarkError:
         # Nothing was learned yet: the corrected command may take the same name.
@@ -77,6 +87,7 @@ class _Session:
     recipe: Recipe
     placement: Placement
     listener: Listener
+    is_watched: bool = False
 
     def run(self, table: Table, checkpoint: Checkpoint | None, progress: Progress) -> None:
         for note in table.notes:
@@ -90,8 +101,37 @@ class _Session:
         parts = assembler.assemble(classifier, identity, split)
         if checkpoint is not None:
             restore_parts(parts, checkpoint)
+        if self.is_watched:
+            parts = replace(parts, watch=self._watch(parts, progress))
         self._train(parts, identity, progress)
+        self._tell_times(parts.watch)
         self._finish(progress)
+
+    def _watch(self, parts: Parts, progress: Progress) -> StepWatch:
+        num_batches = parts.train_loader.num_batches
+        left = (parts.schedule.num_epochs - progress.epoch) * num_batches - progress.batch
+        return StepWatch(self.placement.device, self.folder.trace_path, num_steps=left)
+
+    def _tell_times(self, watch: Watch) -> None:
+        if not isinstance(watch, StepWatch):
+            return
+        found = watch.read()
+        keys = ("name", "seconds", "share", "calls")
+        self.folder.save_profile(
+            {
+                "device": self.placement.device,
+                "precision": self.placement.precision,
+                "seconds": found.seconds,
+                "steps": found.steps,
+                "phases": [dict(zip(keys, phase, strict=True)) for phase in found.phases],
+                "trace": None if found.traced is None else self.folder.trace_path.name,
+                "traced_steps": found.traced,
+            }
+        )
+        trace_path = None if found.traced is None else self.folder.trace_path
+        self.listener(
+            Profiled(found.seconds, found.steps, found.phases, self.folder.profile_path, trace_path)
+        )
 
     def _split(self, table: Table) -> Table:
         """The frozen split of this run, made now or read from its folder."""
@@ -134,15 +174,20 @@ class _Session:
     ) -> None:
         """Tell what happens, and keep the best and the last state."""
         saved_at = time.monotonic()
+        gain = self._judge_compiling(parts, progress)
         for event in fit(parts, self.recipe, progress):
             if isinstance(event, UpdateDone):
                 due = time.monotonic() - saved_at >= 60 * self.recipe.checkpoint_minutes
                 # The end of an epoch is saved below, with its evaluation.
                 if due and progress.batch < parts.train_loader.num_batches:
+                    event.settle()
                     self._save_last(parts, progress)
                     saved_at = time.monotonic()
                 continue
             self.listener(event)
+            verdict = None if gain is None else gain.observe(progress.total_seconds)
+            if verdict is not None:
+                self.listener(Note(verdict))
             if isinstance(event, EpochDone):
                 if event.is_best:
                     self._save_best(parts, identity, progress)
@@ -150,6 +195,12 @@ class _Session:
                 board.write(progress.lines[-1])
                 self._save_last(parts, progress)
                 saved_at = time.monotonic()
+
+    def _judge_compiling(self, parts: Parts, progress: Progress) -> CompileGain | None:
+        """Whatever tells if compiling pays; a resumed run has no batches to compare with."""
+        if parts.compiled is None or progress.epoch or progress.batch:
+            return None
+        return CompileGain(parts.schedule.num_epochs * parts.train_loader.num_batches)
 
     def _keep_as_loaded(self, parts: Parts, identity: Identity, progress: Progress) -> None:
         """`optim.epochs: 0`: the weights stay as they were built or loaded, as epoch 0."""
@@ -167,11 +218,13 @@ class _Session:
             "value": progress.best_value,
         }
         assert isinstance(model, Classifier)
-        save_best(self.folder.best_dir, model, identity, scores)
+        with parts.watch.phase("checkpoint"):
+            save_best(self.folder.best_dir, model, identity, scores)
         self.listener(Saved("best", self.folder.best_dir))
 
     def _save_last(self, parts: Parts, progress: Progress) -> None:
-        save_checkpoint(self.folder.last_dir, take_checkpoint(parts, progress))
+        with parts.watch.phase("checkpoint"):
+            save_checkpoint(self.folder.last_dir, take_checkpoint(parts, progress))
         self.listener(Saved("last", self.folder.last_dir))
 
     def _finish(self, progress: Progress) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fieldmark.data.prepare import hash_table
 from fieldmark.data.sources import build_table, read_table
@@ -36,7 +37,6 @@ from fieldmark.evaluation.rows import (
 )
 from fieldmark.evaluation.trust import COVERAGE, KEEP, Calibration
 from fieldmark.recipes import Recipe
-from fieldmark.reporting.writing import WrittenReport, write_report
 from fieldmark.runs.best import load_selected
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.predictor import Predictor, load_predictor
@@ -47,6 +47,9 @@ from fieldmark.verbs.calibration import (
     calibrate_run,
     load_calibration,
 )
+
+if TYPE_CHECKING:
+    from fieldmark.reporting.writing import WrittenReport
 
 Progress = Callable[[int, int], None]
 
@@ -215,6 +218,9 @@ class Run:
 
     def report(self) -> WrittenReport:
         """Write `report.html` anew from the stored predictions."""
+        # Here, because training does not wait for what draws charts.
+        from fieldmark.reporting.writing import write_report
+
         return write_report(self.folder, self.table)
 
     def _evaluate_augmented(

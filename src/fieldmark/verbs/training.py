@@ -21,6 +21,7 @@ def train(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
+    profile: bool = False,
     listener: Listener | None = None,
 ) -> Run:
     """Train one run and return it.
@@ -28,14 +29,17 @@ def train(
     `data` may be left out where the recipe names its source. `recipe` is a shipped name, a file
     or a `Recipe`; `overrides` are `key=value` on top of it. `out` defaults to
     `runs/<data>-<recipe>`; a folder that exists is refused unless `resume`, which takes the
-    run's own recipe where none is given.
+    run's own recipe where none is given. `profile` writes where the time went to the run's
+    `profile.json`, and a few steps in the middle, call by call, to `profile-trace.json`.
     """
     if resume and recipe is None and out is not None and (Path(out) / "recipe.yaml").is_file():
         recipe = Path(out) / "recipe.yaml"
     resolved = resolve_recipe(data, recipe, overrides)
     table = data if isinstance(data, Table) else build_table(resolved.data, resolved.task)
     path = Path(out) if out is not None else _default_path(resolved, recipe)
-    folder = train_run(table, resolved, path, resume=resume, listener=listener or _ignore)
+    folder = train_run(
+        table, resolved, path, resume=resume, profile=profile, listener=listener or _ignore
+    )
     return Run(folder, table)
 
 

@@ -18,10 +18,14 @@ from fieldmark.recipes.schema import Tags
 
 @dataclass(frozen=True)
 class TagEncoder:
-    """Encodes the tags of one image as `section` says; the same in training and prediction."""
+    """Encodes the tags of one image as `section` says; the same in training and prediction.
+
+    trims: columns that are padding in a whole batch may be left out of it.
+    """
 
     vocabulary: TagVocabulary
     section: Tags
+    trims: bool = True
 
     @property
     def max_tokens(self) -> int:
@@ -42,6 +46,16 @@ class TagEncoder:
         if seed is not None:
             chosen = self._draw(chosen, seed)
         return torch.tensor(self._encode(chosen), dtype=torch.int64)
+
+    def trim(self, tags: Tensor) -> Tensor:
+        """Drop the last columns of (B, T) that are padding in every row, down to one column.
+
+        Only where attention leaves padding out, so that it changes nothing but the cost.
+        """
+        if not (self.trims and self.section.mask_padding):
+            return tags
+        used = (tags != self.vocabulary.pad_id).any(dim=0).nonzero()
+        return tags[:, : int(used[-1]) + 1 if len(used) else 1]
 
     def all_masked(self) -> Tensor:
         """Return (T,) int64: [CLS], [MASK] for every tag, [SEP]: the question which tags fit."""

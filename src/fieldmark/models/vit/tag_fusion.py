@@ -44,6 +44,12 @@ def blank_images(images: Tensor, options: Tags) -> Tensor:
     return images if options.image else torch.zeros_like(images)
 
 
+def fill_up(ids: Tensor, embedding: TagEmbedding) -> Tensor:
+    """Pad ids (B, T) to all the tokens that rotary and relative positions were prepared for."""
+    missing = embedding.max_tokens - ids.shape[1]
+    return functional.pad(ids, (0, missing), value=embedding.pad_id) if missing > 0 else ids
+
+
 def join_tags(
     tokens: Tensor, ids: Tensor | None, embedding: TagEmbedding, options: Tags, num_prefix: int
 ) -> TokenSequence:

@@ -1,0 +1,202 @@
+"""Whole training, process start to saved model: fieldmark against timm, transformers and fastai.
+
+python benchmarks/peers.py [--models resnet18 vit_tiny_patch16_224] [--epochs 3] [--repeats 5]
+    [--train 2000] [--val 400] [--timm-train TRAIN.PY] [--workers 2] [--json FILE]
+
+Everybody trains the same network from scratch at 128 px, batch 32, with SGD and a cosine schedule,
+on the same generated JPEGs of 500 x 375 in train/ and val/, and takes turns: A B A B. Told are
+wall and CPU seconds with all child processes, MB of the largest process, and accuracy on val.
+
+timm's training script is not in its wheel. Get it from timm's repository at the tag of the version
+installed (`train.py`, with its one file), and name it: --timm-train train.py. Without it a plain
+loop over timm's own create_model, create_loader and create_optimizer stands for it, which does
+less: no logging, no averaging of the loss, one checkpoint at the end. transformers and fastai are
+measured where they are installed. "+bf16 cl" are timm with its flags --amp --amp-dtype bfloat16
+--channels-last, which its users must know of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from peer_loops import LOOPS
+from photos import draw_photos
+
+NUM_CLASSES = 10
+SIZE, BATCH = 128, 32
+RATES = {"resnet18": 0.05, "vit_tiny_patch16_224": 0.01}
+
+
+def main() -> None:
+    options = read_options()
+    with tempfile.TemporaryDirectory() as place:
+        data = Path(place) / "photos"
+        print(f"drawing {options.train} + {options.val} photographs ...", flush=True)
+        draw_photos(data, train=options.train, val=options.val, num_classes=NUM_CLASSES)
+        rows = []
+        for model in options.models:
+            rows += measure_model(model, data, Path(place), options)
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(RATES))
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--train", type=int, default=2000)
+    parser.add_argument("--val", type=int, default=400)
+    parser.add_argument("--workers", type=int, default=2, help="loader processes of the peers")
+    parser.add_argument("--only", nargs="+", help="contestants by name")
+    parser.add_argument("--timm-train", type=Path)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def measure_model(
+    model: str, data: Path, place: Path, options: argparse.Namespace
+) -> list[dict[str, object]]:
+    """Run every contestant in turn, and print the medians."""
+    commands = build_commands(model, data, options)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    for turn in range(options.repeats):
+        for name, command in commands.items():
+            out = place / f"{model}-{turn}-{name.replace(' ', '-')}"
+            found[name].append(run([word.replace("{out}", str(out)) for word in command], out))
+            print(f"  {model} turn {turn + 1} {name}: {found[name][-1]}", flush=True)
+    print(f"\n{model}, {SIZE} px, batch {BATCH}, {options.train} images, {options.epochs} epochs\n")
+    print("| who | wall s | CPU s | peak MB | val accuracy | wall / ours | CPU / ours |")
+    print("|---|---|---|---|---|---|---|")
+    rows = []
+    for name, runs in found.items():
+        middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        # A ratio of each turn, because the machine is not as busy in all of them.
+        ratios = {
+            key: statistics.median(
+                run[key] / own[key] for run, own in zip(runs, found["fieldmark"], strict=True)
+            )
+            for key in ("wall", "cpu")
+        }
+        rows.append({"model": model, "who": name, **middle, "ratios": ratios, "runs": runs})
+        print(
+            f"| {name} | {middle['wall']:.1f} | {middle['cpu']:.1f} | {middle['peak_mb']:.0f} | "
+            f"{middle['accuracy']:.3f} | {ratios['wall']:.2f} | {ratios['cpu']:.2f} |"
+        )
+    return rows
+
+
+def build_commands(model: str, data: Path, options: argparse.Namespace) -> dict[str, list[str]]:
+    """Command lines by contestant, ours first; "{out}" stands for a new folder."""
+    commands = {"fieldmark": command_of_fieldmark(model, data, options.epochs)}
+    for name, flags in (("timm", []), ("timm +bf16 cl", ["bf16"])):
+        if options.timm_train is not None:
+            commands[name] = command_of_timm(model, data, options, flags)
+        else:
+            commands[f"{name} (loop)"] = command_of_loop("timm", model, data, options, flags)
+    for name in ("transformers", "fastai"):
+        if find_spec(name) is None:
+            print(f"{name}: skipped, it is not installed")
+        else:
+            commands[name] = command_of_loop(name, model, data, options, [])
+    if options.only:
+        commands = {k: v for k, v in commands.items() if k in {"fieldmark", *options.only}}
+    return commands
+
+
+def command_of_fieldmark(model: str, data: Path, epochs: int) -> list[str]:
+    """As its users run it: no precision, layout, workers or cache is named."""
+    settings = {
+        "model.name": model,
+        "data.image_size": SIZE,
+        "data.augment.crop_from": "shrunk",
+        "data.augment.crop_scale": "[0.08,1.0]",
+        "data.augment.rotation_degrees": 0,
+        "data.augment.color_jitter": "[0,0,0,0]",
+        "optim.name": "sgd",
+        "optim.lr": RATES[model],
+        "optim.weight_decay": 2e-5,
+        "optim.warmup": 0,
+        "optim.batch_size": BATCH,
+        "optim.epochs": epochs,
+        "data.split.near_duplicates": "false",
+    }
+    given = [f"{key}={value}" for key, value in settings.items()]
+    command = [sys.executable, "-m", "fieldmark", "train", str(data), "--recipe", "quick"]
+    return [*command, "--no-evaluate", "--json", "--out", "{out}", "--set", *given]
+
+
+def command_of_timm(
+    model: str, data: Path, options: argparse.Namespace, flags: list[str]
+) -> list[str]:
+    words = f"--train-split train --val-split val --model {model} --num-classes {NUM_CLASSES}"
+    words += f" --img-size {SIZE} -b {BATCH} --epochs {options.epochs} --warmup-epochs 0"
+    words += f" --sched cosine --opt sgd --lr {RATES[model]} -j {options.workers} --device cpu"
+    if flags:
+        words += " --amp --amp-dtype bfloat16 --channels-last"
+    script = str(options.timm_train)
+    return [sys.executable, script, str(data), *words.split(), "--output", "{out}"]
+
+
+def command_of_loop(
+    name: str, model: str, data: Path, options: argparse.Namespace, flags: list[str]
+) -> list[str]:
+    assert name in LOOPS
+    script = Path(__file__).with_name("peer_loops.py")
+    plan = {"model": model, "data": str(data), "epochs": options.epochs, "lr": RATES[model]}
+    plan |= {"size": SIZE, "batch": BATCH, "workers": options.workers, "bf16": bool(flags)}
+    return [sys.executable, str(script), name, json.dumps(plan), "{out}"]
+
+
+def run(command: list[str], out: Path) -> dict[str, float]:
+    """Wall and CPU seconds, MB of the largest process, accuracy; children's children count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    # By a process in between, whose own record of children begins empty: the peak is this run's.
+    watcher = (
+        "import resource, subprocess, sys; "
+        "done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True); "
+        "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss; "
+        "print(done.stdout); print('PEAK', peak); sys.exit(done.returncode)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", watcher, *command],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        check=False,
+    )
+    wall = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\nfailed:\n{done.stderr[-3000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = sum(getattr(after, key) - getattr(before, key) for key in ("ru_utime", "ru_stime"))
+    peak = float(done.stdout.rpartition("PEAK")[2]) * 1024 / 1e6  # Linux counts in KiB
+    return {"wall": wall, "cpu": cpu, "peak_mb": peak, "accuracy": read_accuracy(done.stdout, out)}
+
+
+def read_accuracy(stdout: str, out: Path) -> float:
+    """Of the last epoch on val, by what each contestant leaves."""
+    if (out / "metrics.jsonl").is_file():
+        last = (out / "metrics.jsonl").read_text().splitlines()[-1]
+        return float(json.loads(last)["val_accuracy"])
+    summaries = sorted(out.rglob("summary.csv"))
+    if summaries:  # timm's train.py, in percent
+        header, *_, last = summaries[0].read_text().splitlines()
+        values = dict(zip(header.split(","), last.split(","), strict=True))
+        return float(values["eval_top1"]) / 100
+    return float(stdout.split("ACCURACY")[1].split()[0])
+
+
+if __name__ == "__main__":
+    main()

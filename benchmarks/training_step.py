@@ -1,0 +1,135 @@
+"""One training step as fieldmark takes it, against the plain step, trick by trick.
+
+python benchmarks/training_step.py [--models resnet18 vit_tiny_patch16_224] [--size 128]
+    [--batch 32] [--repeats 9] [--threads N] [--device cpu|cuda] [--compile] [--json FILE]
+
+Variants take turns on random tensors; a cell is the median of the seconds, the gain the median of
+the ratios to "plain" within a turn. "plain" is eager fp32, channels first, an optimizer that is not
+fused. --compile adds the compiled network, and tells how long compiling took. On a GPU each step
+is synchronised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fieldmark.models.classifier import build_classifier
+from fieldmark.recipes.schema import Model, Optim
+from fieldmark.training.compiling import compile_network
+from fieldmark.training.layout import choose_memory_format
+from fieldmark.training.optimizers import build_optimizer
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is switched on."""
+
+    name: str
+    bf16: bool = False
+    laid_out: bool = False
+    fused: bool = False
+    compiled: bool = False
+
+
+VARIANTS = (
+    Variant("plain"),
+    Variant("fused", fused=True),
+    Variant("laid out", laid_out=True),
+    Variant("bf16", bf16=True),
+    Variant("all (fieldmark)", bf16=True, laid_out=True, fused=True),
+)
+COMPILED = Variant("all + compile", bf16=True, laid_out=True, fused=True, compiled=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["resnet18", "vit_tiny_patch16_224"])
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    rows = []
+    for model in options.models:
+        print(f"\n{model}, {options.size} px, batch {options.batch}, {options.device}\n")
+        print("| step | seconds | images/s | faster than plain |\n|---|---|---|---|", flush=True)
+        for name, seconds, gain in measure(model, options):
+            speed = options.batch / seconds
+            rows.append({"model": model, "step": name, "seconds": seconds, "gain": gain})
+            print(f"| {name} | {seconds:.4f} | {speed:.0f} | {gain:.2f}x |", flush=True)
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def measure(model: str, options: argparse.Namespace) -> list[tuple[str, float, float]]:
+    """(variant, median seconds, median ratio plain / variant)."""
+    variants = (*VARIANTS, *([COMPILED] if options.compile else []))
+    steps = [build_step(model, variant, options) for variant in variants]
+    for variant, step in zip(variants, steps, strict=True):
+        start = time.perf_counter()
+        step()
+        if variant.compiled:
+            print(f"(compiling took {time.perf_counter() - start:.0f} s)")
+        step()
+    seconds: list[list[float]] = [[] for _ in steps]
+    for _ in range(options.repeats):
+        for step, found in zip(steps, seconds, strict=True):
+            start = time.perf_counter()
+            step()
+            found.append(time.perf_counter() - start)
+    return [
+        (
+            variant.name,
+            statistics.median(found),
+            statistics.median(p / f for p, f in zip(seconds[0], found, strict=True)),
+        )
+        for variant, found in zip(variants, seconds, strict=True)
+    ]
+
+
+def build_step(model: str, variant: Variant, options: argparse.Namespace) -> Callable[[], None]:
+    """Forward, backward and update of one fixed batch."""
+    torch.manual_seed(0)
+    classifier, _ = build_classifier(Model(name=model), num_classes=10, image_size=options.size)
+    if variant.laid_out:
+        layout = choose_memory_format(classifier.backbone, options.size)
+        classifier.to(memory_format=layout)  # type: ignore[call-overload]
+    classifier.to(options.device).train()
+    optimizer = build_optimizer(classifier, Optim(name="sgd", lr=1e-3))
+    for group in optimizer.param_groups:
+        group["fused"] = variant.fused
+        group["foreach"] = False if not variant.fused and options.device == "cpu" else None
+    network: nn.Module = classifier
+    if variant.compiled:
+        network = compile_network(classifier, options.device)
+    images = torch.randn(options.batch, 3, options.size, options.size, device=options.device)
+    targets = (torch.arange(options.batch) % 10).to(options.device)
+
+    def step() -> None:
+        with torch.autocast(options.device, torch.bfloat16, enabled=variant.bf16):
+            logits = network(images)
+        nn.functional.cross_entropy(logits.float(), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if options.device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()

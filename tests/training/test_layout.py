@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fieldmark.models.backbones import is_convolutional
+from fieldmark.models.classifier import build_classifier
+from fieldmark.models.features import Features
+from fieldmark.recipes.schema import Model, Optim
+from fieldmark.training.layout import choose_memory_format
+from fieldmark.training.optimizers import build_optimizer
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "cnn-baseline", "resnet20-cifar"])
+def test_cnns_work_channels_last(name: str) -> None:
+    classifier, _ = build_classifier(Model(name=name), num_classes=3, image_size=128)
+    assert choose_memory_format(classifier.backbone, 128) == torch.channels_last
+
+
+@pytest.mark.parametrize(
+    ("name", "patches", "size"),
+    [
+        ("vit_tiny_patch16_224", "plain", 128),
+        ("vit_tiny_patch16_224", "rotated", 128),
+        ("vit-small-data", "plain", 72),
+    ],
+)
+def test_vision_transformers_stay_as_they_are(name: str, patches: str, size: int) -> None:
+    model = Model.model_validate({"name": name, "patches": patches})
+    classifier, _ = build_classifier(model, num_classes=3, image_size=size)
+    assert choose_memory_format(classifier.backbone, size) == torch.contiguous_format
+
+
+def test_network_that_calls_view_on_its_maps_stays_as_it_is() -> None:
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, images: Tensor) -> Features:
+            maps = self.conv(images)
+            return Features(maps.view(len(maps), -1), maps, (0, 0))
+
+    backbone = Viewing()
+    assert is_convolutional(backbone)  # type: ignore[arg-type]
+    assert choose_memory_format(backbone, 16) == torch.contiguous_format  # type: ignore[arg-type]
+
+
+def take_steps(name: str, memory_format: torch.memory_format, *, fused: bool) -> list[Tensor]:
+    torch.manual_seed(0)
+    classifier, _ = build_classifier(Model(name="resnet10t"), num_classes=3, image_size=48)
+    classifier.to(memory_format=memory_format)  # type: ignore[call-overload]
+    optimizer = build_optimizer(classifier, Optim(name=name, lr=1e-3))  # type: ignore[arg-type]
+    for group in optimizer.param_groups:
+        group["fused"] = fused
+    images = torch.randn(4, 3, 48, 48)
+    targets = torch.tensor([0, 1, 2, 0])
+    for _ in range(2):
+        nn.functional.cross_entropy(classifier(images), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return [parameter.detach() for parameter in classifier.parameters()]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_fused_steps_channels_last_are_the_plain_steps(name: str) -> None:
+    quick = take_steps(name, torch.channels_last, fused=True)
+    plain = take_steps(name, torch.contiguous_format, fused=False)
+    for one, other in zip(quick, plain, strict=True):
+        # Adam's first steps are the sign of a gradient, whatever its size: at most lr off.
+        assert torch.allclose(one, other, atol=2e-3 if name == "adamw" else 2e-5)
+
+
+def test_probing_leaves_network_and_random_state_alone() -> None:
+    classifier, _ = build_classifier(Model(name="resnet10t"), num_classes=3, image_size=48)
+    before, state = copy.deepcopy(classifier.state_dict()), torch.get_rng_state()
+    choose_memory_format(classifier.backbone, 48)
+    assert torch.equal(torch.get_rng_state(), state)
+    after = classifier.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(p.grad is None and p.device.type == "cpu" for p in classifier.parameters())
