@@ -5,7 +5,7 @@ Every text goes through `Markup.format`, which escapes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from markupsafe import Markup
@@ -13,7 +13,13 @@ from markupsafe import Markup
 from fieldmark.data.table import SPLITS
 from fieldmark.reporting.charts import draw_chart
 from fieldmark.reporting.dataset import ClassSize
-from fieldmark.reporting.matrix import draw_matrix
+from fieldmark.reporting.matrix import (
+    MAX_CLASSES_NAMED,
+    draw_matrix,
+    list_matrix,
+    short_name,
+    width_of_names,
+)
 from fieldmark.reporting.scores import Score
 
 
@@ -49,11 +55,15 @@ def draw_class_size(entry: ClassSize, largest: int) -> Markup:
     )
 
 
-FIGURES: Mapping[str, Callable[..., Markup]] = MappingProxyType(
+FIGURES: Mapping[str, object] = MappingProxyType(
     {
         "draw_interval": draw_interval,
         "draw_class_size": draw_class_size,
         "draw_chart": draw_chart,
         "draw_matrix": draw_matrix,
+        "list_matrix": list_matrix,
+        "short_name": short_name,
+        "width_of_names": width_of_names,
+        "max_classes_named": MAX_CLASSES_NAMED,
     }
 )

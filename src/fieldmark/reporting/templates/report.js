@@ -36,18 +36,7 @@ if (table) {
   show();
 }
 
-// The confusion matrix: what is under the pointer, in words.
-const readout = document.getElementById("cell-readout");
-if (readout) {
-  const before = readout.textContent;
-  const matrix = document.querySelector("svg.matrix");
-  matrix.addEventListener("pointerover", (event) => {
-    const title = event.target.querySelector?.(":scope > title");
-    readout.textContent = title ? title.textContent : before;
-  });
-  matrix.addEventListener("pointerleave", () => (readout.textContent = before));
-}
-
+{% include "matrix.js" %}
 // On paper nothing can be opened.
 addEventListener("beforeprint", () => {
   for (const closed of document.querySelectorAll("details")) closed.open = true;
