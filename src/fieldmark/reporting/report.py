@@ -23,9 +23,11 @@ from fieldmark.reporting.confusion import build_confusion
 from fieldmark.reporting.curves import build_curves
 from fieldmark.reporting.dataset import build_dataset
 from fieldmark.reporting.figures import FIGURES
+from fieldmark.reporting.inside import build_inside
 from fieldmark.reporting.making import build_making
 from fieldmark.reporting.material import Material, as_text, gather
 from fieldmark.reporting.mistakes import build_mistakes
+from fieldmark.reporting.nearest import Nearest
 from fieldmark.reporting.scores import build_scores
 from fieldmark.reporting.wording import WORDING
 from fieldmark.runs.files import save_text
@@ -53,18 +55,24 @@ SECTIONS = (
     Section("confusion", "What it confuses", build_confusion),
     Section("classes", "Class by class", build_classes),
     Section("mistakes", "Most confident mistakes", build_mistakes),
+    Section("inside", "Inside the network", build_inside),
     Section("making", "How it was made", build_making),
 )
 
 
-def render_report(folder: RunFolder, table: Table | None, predictions: Predictions | None) -> str:
+def render_report(
+    folder: RunFolder,
+    table: Table | None,
+    predictions: Predictions | None,
+    nearest: Nearest | str | None = None,
+) -> str:
     """The page about a run, as HTML.
 
     `table` gives the pictures; without it the page says that they are gone and shows everything
     else. `predictions` are those to score; without them the page shows what the run was made
-    from and how it learned, and says how to get the rest.
+    from and how it learned, and says how to get the rest. `nearest`: what `find_nearest` gave.
     """
-    material = gather(folder, table, predictions)
+    material = gather(folder, table, predictions, nearest)
     contents = [(section, section.build(material)) for section in SECTIONS]
     environment = _build_environment()
     script = environment.get_template("report.js").render()

@@ -43,6 +43,8 @@ def say_memory(megabytes: float) -> str:
 
 def say_command(words: Sequence[str]) -> str:
     """The words of a command as one would type them."""
+    if words and words[0] == "__main__.py":
+        words = ["python", "-m", "fieldmark", *words[1:]]
     return shlex.join(words)
 
 
