@@ -6,15 +6,9 @@ makes a plain record from the run's `Material`, and a template that lays the rec
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from fieldmark.data.table import Table
 from fieldmark.evaluation.predictions import Predictions
@@ -22,14 +16,13 @@ from fieldmark.reporting.classes import build_classes
 from fieldmark.reporting.confusion import build_confusion
 from fieldmark.reporting.curves import build_curves
 from fieldmark.reporting.dataset import build_dataset
-from fieldmark.reporting.figures import FIGURES
 from fieldmark.reporting.inside import build_inside
 from fieldmark.reporting.making import build_making
-from fieldmark.reporting.material import Material, as_text, gather
+from fieldmark.reporting.material import Material, gather
 from fieldmark.reporting.mistakes import build_mistakes
 from fieldmark.reporting.nearest import Nearest
+from fieldmark.reporting.page import render_page
 from fieldmark.reporting.scores import build_scores
-from fieldmark.reporting.wording import WORDING
 from fieldmark.runs.files import save_text
 from fieldmark.runs.folder import RunFolder
 
@@ -74,17 +67,11 @@ def render_report(
     """
     material = gather(folder, table, predictions, nearest)
     contents = [(section, section.build(material)) for section in SECTIONS]
-    environment = _build_environment()
-    script = environment.get_template("report.js").render()
-    page = environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         material=material,
         sections=[(section, content) for section, content in contents if content is not None],
-        style=Markup(environment.get_template("report.css").render()),
-        script=Markup(script),
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        version=version("fieldmark"),
     )
-    return as_text(page)
 
 
 def save_report(folder: RunFolder, page: str) -> Path:
@@ -92,16 +79,3 @@ def save_report(folder: RunFolder, page: str) -> Path:
     path = folder.path / REPORT_NAME
     save_text(path, page)
     return path
-
-
-def _build_environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("fieldmark.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(FIGURES)
-    environment.filters.update(WORDING)
-    return environment

@@ -21,6 +21,26 @@ def say_number(value: float) -> str:
     return f"{value:.3f}".replace("-", _MINUS)
 
 
+def say_signed(value: float) -> str:
+    """0.014 -> '+0.014', with a true minus sign."""
+    return f"{value:+.3f}".replace("-", _MINUS)
+
+
+def say_signed_share(value: float) -> str:
+    """0.0173 -> '+1.7 %'."""
+    return f"{100 * value:+.1f}\N{NARROW NO-BREAK SPACE}%".replace("-", _MINUS)
+
+
+def say_p_value(value: float) -> str:
+    """0.0002 -> '< 0.001'."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def say_plain(value: float) -> str:
+    """A round number without superfluous zeros."""
+    return f"{value:g}".replace("-", _MINUS)
+
+
 def say_count(value: int) -> str:
     """12345 -> '12 345', with narrow spaces."""
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
@@ -73,6 +93,10 @@ WORDING: Mapping[str, Callable[..., str]] = MappingProxyType(
         "share": say_share,
         "number": say_number,
         "count": say_count,
+        "signed": say_signed,
+        "signed_share": say_signed_share,
+        "p_value": say_p_value,
+        "plain": say_plain,
         "command": say_command,
         "sentence": say_sentence,
     }
