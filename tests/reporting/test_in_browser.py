@@ -26,7 +26,9 @@ def ten(drawn: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Pat
     table = drawn.draw_table(names, 80)
     folder = drawn.save_run(tmp_path_factory.mktemp("runs") / "ten", table)
     drawn.add_figures(folder)
-    return save_report(folder, render_report(folder, table, drawn.predict_test(folder, table, skill=2.5)))
+    return save_report(
+        folder, render_report(folder, table, drawn.predict_test(folder, table, skill=2.5))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,9 @@ def test_classes_are_filtered_by_name_and_kind(ten: Path, open_page: OpenPage) -
     page.locator("#class-kind").select_option("smallest third")
     assert told.inner_text() == "3 of 10"
     page.get_by_label("Show classes containing").fill("no such class")
-    assert told.inner_text() == "0 of 10" and page.get_by_text("No class is like that.").is_visible()
+    assert (
+        told.inner_text() == "0 of 10" and page.get_by_text("No class is like that.").is_visible()
+    )
     page.get_by_label("Show classes containing").press("Enter")
     assert page.url.startswith("file:") and "?" not in page.url
 

@@ -368,7 +368,8 @@ def test_nearest_training_images_stand_beside_a_mistake(
     given = predictions.labels[predictions.images.index(image)]
     train = [row for row in table.rows if row.split == "train"]
     near = tuple(
-        Near(row.image, row.label, 0.9) for row in (train[0], *(r for r in train if r.label == given))
+        Near(row.image, row.label, 0.9)
+        for row in (train[0], *(r for r in train if r.label == given))
     )[:4]
     page = Page(render_report(folder, table, predictions, Nearest({image: near}, 90, 120)))
     assert "chosen from 90 of 120" in page.text

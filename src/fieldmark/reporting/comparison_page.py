@@ -14,7 +14,15 @@ from fieldmark.reporting.wording import nice_ticks, say_duration, say_memory
 from fieldmark.runs.files import save_text
 
 COMPARISON_NAME = "comparison.html"
-FIRST_METRICS = ("accuracy", "macro_f1", "kappa", "top5_accuracy", "balanced_accuracy", "nll", "ece")
+FIRST_METRICS = (
+    "accuracy",
+    "macro_f1",
+    "kappa",
+    "top5_accuracy",
+    "balanced_accuracy",
+    "nll",
+    "ece",
+)
 _WORDS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",

@@ -48,9 +48,7 @@ def find_in_data(material: Material) -> tuple[Finding, ...]:
 
 
 def _find_shared(rows: Sequence[SplitRow]) -> Iterator[Finding]:
-    groups = [
-        same for same in _by_content(rows).values() if len({row.split for row in same}) > 1
-    ]
+    groups = [same for same in _by_content(rows).values() if len({row.split for row in same}) > 1]
     if groups:
         names = [", ".join(f"{row.image} ({row.split})" for row in same) for same in groups]
         yield _tell(

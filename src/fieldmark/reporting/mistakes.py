@@ -84,7 +84,9 @@ def build_mistakes(material: Material) -> Mistakes | None:
 
 def name_mistakes(predictions: Predictions) -> tuple[str, ...]:
     """The images whose mistakes are shown, surest first, as the predictions name them."""
-    return tuple(predictions.images[row] for _, row, _ in _rank_mistakes(predictions)[:MAX_MISTAKES])
+    return tuple(
+        predictions.images[row] for _, row, _ in _rank_mistakes(predictions)[:MAX_MISTAKES]
+    )
 
 
 def _rank_mistakes(predictions: Predictions) -> list[tuple[float, int, int]]:

@@ -61,6 +61,11 @@ def say_memory(megabytes: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 10_000 else f"{megabytes / 1000:.1f} GB"
 
 
+def say_energy(watt_hours: float) -> str:
+    """0.42 -> '0.42 Wh', 1830 -> '1.83 kWh'."""
+    return f"{watt_hours:.2f} Wh" if watt_hours < 1000 else f"{watt_hours / 1000:.2f} kWh"
+
+
 def say_command(words: Sequence[str]) -> str:
     """The words of a command as one would type them."""
     if words and words[0] == "__main__.py":
