@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from fieldmark.data.sources import read_table
     from fieldmark.data.table import Row, Table
     from fieldmark.errors import FieldmarkError
+    from fieldmark.evaluation.comparison.records import Comparison
     from fieldmark.models.summary.table import Summary, summarize
     from fieldmark.recipes import Recipe, read_recipe
-    from fieldmark.verbs import Evaluation, Run, load_run, train
+    from fieldmark.verbs import Evaluation, Run, compare, load_run, train
 
 __version__ = "0.1.0"
 __all__ = [
+    "Comparison",
     "Evaluation",
     "FieldmarkError",
     "Recipe",
@@ -34,6 +36,7 @@ __all__ = [
     "Run",
     "Summary",
     "Table",
+    "compare",
     "load_run",
     "read_recipe",
     "read_table",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "fieldmark.evaluation.comparison.records",
     "Evaluation": "fieldmark.verbs",
     "FieldmarkError": "fieldmark.errors",
     "Recipe": "fieldmark.recipes",
@@ -49,6 +53,7 @@ _HOMES = {
     "Run": "fieldmark.verbs",
     "Summary": "fieldmark.models.summary.table",
     "Table": "fieldmark.data.table",
+    "compare": "fieldmark.verbs",
     "load_run": "fieldmark.verbs",
     "read_recipe": "fieldmark.recipes",
     "read_table": "fieldmark.data.sources",

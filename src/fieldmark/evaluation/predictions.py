@@ -45,6 +45,8 @@ class Predictions:
     loss: (N,) negative log-likelihood in nats; multi-label: mean binary cross-entropy over the
         classes; NaN where unlabelled.
     errors: image -> reason, for images that could not be read; their numbers are NaN.
+    squared_error: (N,) sum over all classes of (probability - truth)^2, truth being 1 or 0; NaN
+        where unlabelled; None in files older than this column.
     """
 
     task: Task
@@ -58,6 +60,7 @@ class Predictions:
     true_probability: NDArray[np.float32]
     loss: NDArray[np.float64]
     errors: dict[str, str] = field(default_factory=dict)
+    squared_error: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,6 +78,7 @@ class PredictionsCollector:
         self.top_probability = np.full((count, self.k), np.nan, dtype=np.float32)
         self.true_probability = np.full(count, np.nan, dtype=np.float32)
         self.loss = np.full(count, np.nan, dtype=np.float64)
+        self.squared_error = np.full(count, np.nan, dtype=np.float64)
         self.predicted: list[tuple[int, ...]] = [()] * count
         self.targets = [self._targets_of(row) for row in table.rows]
         self.errors: dict[str, str] = {}
@@ -82,10 +86,11 @@ class PredictionsCollector:
     def add(self, positions: Tensor, logits: Tensor) -> None:
         """Take the logits (B, outputs) of the rows at `positions` (B,)."""
         rows = positions.numpy()
-        log_probability = log_probabilities(logits.float().cpu(), self.table.task)  # (B, K)
+        log_probability = log_probabilities(logits.double().cpu(), self.table.task)  # (B, K)
         values, indices = rank_classes(log_probability, self.k)
         self.top_index[rows] = indices.numpy()
         self.top_probability[rows] = values.exp().numpy()
+        self._add_squared_error(rows, log_probability.exp())
         if self.table.task == "multilabel":
             self._add_sets(rows, log_probability)
         else:
@@ -110,10 +115,19 @@ class PredictionsCollector:
             true_probability=self.true_probability,
             loss=self.loss,
             errors=self.errors,
+            squared_error=self.squared_error,
         )
 
     def _targets_of(self, row: Row) -> tuple[int, ...]:
         return tuple(sorted(self.index[name] for name in row.labels if name in self.index))
+
+    def _add_squared_error(self, rows: NDArray[np.int64], probability: Tensor) -> None:
+        truth = torch.zeros_like(probability)  # (B, K)
+        for place, row in enumerate(rows):
+            truth[place, list(self.targets[row])] = 1.0
+        labelled = np.array([bool(self.table.rows[row].labels) for row in rows])
+        error = (probability - truth).square().sum(dim=1).numpy()
+        self.squared_error[rows] = np.where(labelled, error, np.nan)
 
     def _add_single(self, rows: NDArray[np.int64], log_probability: Tensor) -> None:
         for place, row in enumerate(rows):
@@ -125,7 +139,7 @@ class PredictionsCollector:
 
     def _add_sets(self, rows: NDArray[np.int64], log_probability: Tensor) -> None:
         probability = log_probability.exp()
-        log_rest = torch.log1p(-probability.clamp(max=1 - 1e-7))
+        log_rest = torch.log(-torch.expm1(log_probability))  # log(1 - p), also where p is near 1
         for place, row in enumerate(rows):
             chosen = (probability[place] >= THRESHOLD).nonzero().flatten().tolist()
             self.predicted[row] = tuple(chosen)
@@ -152,7 +166,11 @@ def save_predictions(predictions: Predictions, path: Path) -> None:
             "loss": pa.array(predictions.loss, pa.float64()),
             "error": pa.array(errors, pa.string()),
         }
-    ).replace_schema_metadata({"fieldmark": json.dumps(about, ensure_ascii=False)})
+    )
+    if predictions.squared_error is not None:
+        column = pa.array(predictions.squared_error, pa.float64())
+        columns = columns.append_column("squared_error", column)
+    columns = columns.replace_schema_metadata({"fieldmark": json.dumps(about, ensure_ascii=False)})
     out = io.BytesIO()
     pq.write_table(columns, out, compression="zstd")
     save_bytes(path, out.getvalue())
@@ -182,6 +200,9 @@ def load_predictions(path: Path) -> Predictions:
         true_probability=columns["true_probability"].to_numpy(),
         loss=columns["loss"].to_numpy(),
         errors=failed,
+        squared_error=(
+            columns["squared_error"].to_numpy() if "squared_error" in columns.column_names else None
+        ),
     )
 
 

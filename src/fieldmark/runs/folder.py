@@ -147,9 +147,15 @@ class RunFolder:
             ) from error
 
     def save_split(self, table: Table, content_hashes: Mapping[str, str]) -> None:
-        """Write split.csv, which freezes what each image was used for."""
-        rows = [(r.image, r.label, r.split, content_hashes[r.image]) for r in table.rows]
-        save_text(self.split_path, render_csv(("image", "label", "split", "content_hash"), rows))
+        """Write split.csv, which freezes what each image was used for; groups where any are."""
+        header: tuple[str, ...] = ("image", "label", "split", "content_hash", "group")
+        if all(row.group is None for row in table.rows):
+            header = header[:-1]
+        rows = [
+            (r.image, r.label, r.split, content_hashes[r.image], r.group or "")[: len(header)]
+            for r in table.rows
+        ]
+        save_text(self.split_path, render_csv(header, rows))
 
     def load_split(self) -> list[dict[str, str]]:
         """The rows of split.csv."""

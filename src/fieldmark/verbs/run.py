@@ -11,6 +11,7 @@ from fieldmark.data.prepare import hash_table
 from fieldmark.data.sources import build_table, read_table
 from fieldmark.data.table import SPLITS, Table
 from fieldmark.errors import DataError, hint
+from fieldmark.evaluation.doubts import note_doubts
 from fieldmark.evaluation.metrics import (
     ClassScore,
     compute_intervals,
@@ -98,16 +99,17 @@ class Run:
         path = self.folder.predictions_path(name)
         num_bare = sum(not row.tags for row in table.rows)
         if predictor.encode_tags is None or num_bare == len(table):
-            scores = _score(predict_table(predictor, table, progress=progress), path)
-            return scores if predictor.encode_tags is None else replace(scores, notes=(NO_TAGS,))
+            scores = _score(predict_table(predictor, table, progress=progress), path, table)
+            notes = (*scores.notes, NO_TAGS)
+            return scores if predictor.encode_tags is None else replace(scores, notes=notes)
         halves = _in_halves(progress)
-        scores = _score(predict_table(predictor, table, progress=halves[0]), path)
+        scores = _score(predict_table(predictor, table, progress=halves[0]), path, table)
         bare = predict_table(predictor, without_tags(table), progress=halves[1])
         note = f"{num_bare:,} of {len(table):,} images have no tags: they count in both scores."
         return replace(
             scores,
-            without_tags=_score(bare, self.folder.predictions_path(f"{name}-without-tags")),
-            notes=(note,) if num_bare else (),
+            without_tags=_score(bare, self.folder.predictions_path(f"{name}-without-tags"), table),
+            notes=(*scores.notes, *((note,) if num_bare else ())),
         )
 
     def predict(
@@ -175,16 +177,17 @@ class Run:
 NO_TAGS = "None of the images has tags: these are the scores without tags."
 
 
-def _score(predictions: Predictions, path: Path) -> Evaluation:
-    """Store predictions and score them."""
+def _score(predictions: Predictions, path: Path, table: Table) -> Evaluation:
+    """Store predictions and score them; images of one group are resampled together."""
     save_predictions(predictions, path)
     return Evaluation(
         num_images=len(predictions) - len(predictions.errors),
         metrics=compute_metrics(predictions),
-        intervals=compute_intervals(predictions),
+        intervals=compute_intervals(predictions, groups=[row.group or "" for row in table.rows]),
         classes=score_classes(predictions),
         predictions=predictions,
         path=path,
+        notes=note_doubts(predictions),
     )
 
 

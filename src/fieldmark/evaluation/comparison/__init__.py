@@ -1,0 +1,1 @@
+"""Comparing runs: what they differ by, how sure that is, and what they cost."""
