@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fieldmark.evaluation.rows import PredictedRow
 
 DEFAULT_TAGS = 10
+UNKNOWN = "unknown"
 
 
 def predict(
@@ -26,6 +28,10 @@ def predict(
     *,
     top: int = 5,
     tags: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None,
+    sets: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None,
+    reject: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True)] = None,
+    reject_by: str = "probability",
+    calibrated: bool = False,
     out: Path | None = None,
     column: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     image_root: str | None = None,
@@ -45,6 +51,16 @@ def predict(
     tags
         Also propose so many tags per image (without a number: 10), for a run that learned to
         (model.tags.propose). Give it behind the images.
+    sets
+        Also give each image the classes that hold the true one with the coverage that `evaluate
+        --calibrate` was asked for: by lac (without a word), aps or raps. Give it behind the images.
+    reject
+        Say "unknown" where the score is below this threshold; without a number below the stored
+        one, from `evaluate --calibrate`. Give it behind the images.
+    reject_by
+        The score: probability (of the first class) or energy (log sum exp of the logits).
+    calibrated
+        Probabilities are those at the stored temperature, also for --reject. Label sets stay.
     out
         Write a .csv with the columns image,label,p1,p2,... (and tags, where they are proposed)
         instead of printing each image.
@@ -60,13 +76,20 @@ def predict(
 
     columns = dict(pair.partition("=")[::2] for pair in column)
     with stdout_for_results(), output.counting("predicting") as counter:
-        rows = load_run(run).predict(
+        opened = load_run(run)
+        rows = opened.predict(
             inputs,
             top=max(top, 1) if out else top,
             columns=columns,
             image_root=image_root,
             allow_outside=allow_outside,
             num_tags=_num_tags(tags),
+            caution=opened.caution(
+                sets=_set_method(sets),
+                reject=_threshold(reject),
+                reject_by=reject_by,
+                calibrated=calibrated,
+            ),
             progress=counter,
         )
     if out is not None:
@@ -74,6 +97,8 @@ def predict(
     result: dict[str, object] = {"predictions": [_as_json(row) for row in rows]}
     failed = [row for row in rows if row.error is not None]
     summary = f"{len(rows) - len(failed)} images classified, {len(failed)} unreadable"
+    if reject is not None:
+        summary += f", {sum(bool(row.unknown) for row in rows)} unknown"
     if out is not None:
         errors = [f"error    {row.image}: {row.error}" for row in failed]
         output.answer({**result, "out": str(out)}, *errors, f"{summary}; written to {out}")
@@ -95,11 +120,32 @@ def _num_tags(words: tuple[int, ...] | None) -> int:
     return words[0] if words else DEFAULT_TAGS
 
 
+def _set_method(words: tuple[str, ...] | None) -> str | None:
+    """The method that `--sets`, `--sets aps` or its absence ask for."""
+    if words is not None and len(words) > 1:
+        raise FieldmarkError(f"--sets: expected one of lac, aps, raps, not {' '.join(words)}")
+    return None if words is None else (words or ("lac",))[0]
+
+
+def _threshold(words: tuple[float, ...] | None) -> float | bool:
+    """The threshold that `--reject`, `--reject 0.7` or its absence ask for."""
+    if words is None:
+        return False
+    if len(words) > 1 or not all(math.isfinite(number) for number in words):
+        told = " ".join(f"{number:g}" for number in words)
+        raise FieldmarkError(f"--reject: expected one finite number, not {told}")
+    return words[0] if words else True
+
+
 def _as_json(row: PredictedRow) -> dict[str, object]:
     if row.error is not None:
         return {"image": row.image, "error": row.error}
     top = [{"label": c.label, "probability": c.probability} for c in row.top]
     answer: dict[str, object] = {"image": row.image, "top": top}
+    if row.label_set is not None:
+        answer["label_set"] = list(row.label_set)
+    if row.unknown is not None:
+        answer["unknown"] = row.unknown
     if row.tags:
         answer["tags"] = [{"tag": tag.tag, "share": tag.share} for tag in row.tags]
     return answer
@@ -110,15 +156,25 @@ def _as_csv(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     width = min(top, max((len(row.top) for row in rows), default=0))
     has_tags = any(row.tags for row in rows)
+    has_sets = any(row.label_set is not None for row in rows)
+    has_unknown = any(row.unknown is not None for row in rows)
     numbered = tuple(f"p{place + 1}" for place in range(width))
-    header = ("image", "label", *numbered, *(["tags"] if has_tags else []))
+    given = {"label_set": has_sets, "unknown": has_unknown, "tags": has_tags}
+    further = [name for name, is_there in given.items() if is_there]
+    header = ("image", "label", *numbered, *further)
     lines = []
     for row in rows:
         numbers = [f"{c.probability:.6f}" for c in row.top[:width]]
-        cells = (row.image, row.label, *numbers, *[""] * (width - len(numbers)))
-        # As a table with tags has them, so that it can be read as one.
-        tags = ";".join(tag.tag for tag in row.tags)
-        lines.append((*cells, tags) if has_tags else cells)
+        label = UNKNOWN if row.unknown else row.label
+        cells = {
+            "label_set": ";".join(row.label_set or ()),
+            # A class may be called "unknown" too.
+            "unknown": {None: "", False: "no", True: "yes"}[row.unknown],
+            # As a table with tags has them, so that it can be read as one.
+            "tags": ";".join(tag.tag for tag in row.tags),
+        }
+        filled = (*numbers, *[""] * (width - len(numbers)))
+        lines.append((row.image, label, *filled, *(cells[name] for name in further)))
     return header, lines
 
 
@@ -129,9 +185,14 @@ def _as_table(rows: Sequence[PredictedRow]) -> Table:
     has_tags = any(row.tags for row in rows)
     if has_tags:
         table.add_column("proposed tags, most likely first", overflow="fold")
+    has_sets = any(row.label_set is not None for row in rows)
+    if has_sets:
+        table.add_column("label set", overflow="fold")
     for row in rows:
         classes = "   ".join(f"{c.label} {c.probability:.3f}" for c in row.top)
-        tags = ", ".join(tag.tag for tag in row.tags)
-        told = classes if row.error is None else f"error: {row.error}"
-        table.add_row(row.image, told, *([tags] if has_tags else []))
+        told = f"{UNKNOWN} ({classes})" if row.unknown else classes
+        cells = [row.image, told if row.error is None else f"error: {row.error}"]
+        cells += [", ".join(tag.tag for tag in row.tags)] if has_tags else []
+        cells += [", ".join(row.label_set or ())] if has_sets else []
+        table.add_row(*cells)
     return table

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fieldmark.cli.progress import TrainingView
+from fieldmark.cli.trust import describe_change
 
 if TYPE_CHECKING:
     from fieldmark.verbs import Evaluation, Run
@@ -73,6 +74,9 @@ def describe_evaluation(
             "predictions": str(scores.without_tags.path),
         }
     shown: list[Shown] = [_metrics_table(scores, split)]
+    if scores.change is not None:
+        result["change"], told = describe_change(scores.change, "plain")
+        shown.append(told)
     shown += [f"note     {note}" for note in scores.notes]
     tested = sorted((c for c in scores.classes if c.support), key=lambda c: c.f1)
     weakest = "  ".join(f"{c.name} {c.f1:.2f}" for c in tested[:WORST_SHOWN])

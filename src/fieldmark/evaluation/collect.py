@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fieldmark.data.loaders import Batch, Batches
 from fieldmark.data.table import Table
+from fieldmark.evaluation.conformal import SetRule
 from fieldmark.evaluation.predictions import TOP_K, Predictions, PredictionsCollector
 
 
@@ -21,13 +22,14 @@ def collect_predictions(
     device: str = "cpu",
     precision: str = "fp32",
     top: int = TOP_K,
+    sets: SetRule | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Run `model` over the rows of `table`, which `loader` gives in order, and keep what it says.
 
-    The model is left in the mode it was in.
+    `sets` also chooses a label set for each image. The model is left in the mode it was in.
     """
-    collector = PredictionsCollector(table, top=top)
+    collector = PredictionsCollector(table, top=top, sets=sets)
     was_training = model.training
     model.eval()
     done = 0

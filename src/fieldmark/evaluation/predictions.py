@@ -1,8 +1,8 @@
 """The predictions store: what a model said about each image, once, for every later question.
 
 Memory and disk are O(images x k), never O(images x classes): an image keeps its k most probable
-classes, the probability of its true class and its loss. Metrics, intervals, tables and figures
-derive from this alone, without the model.
+classes, the probability of its true class, its loss, and its `Spread` over all classes. Metrics,
+intervals, temperatures, label sets, tables and figures derive from this alone, without the model.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from torch import Tensor
 from fieldmark.data.stores import without_place
 from fieldmark.data.table import Row, Table
 from fieldmark.errors import RunError
+from fieldmark.evaluation.conformal import SetRule
+from fieldmark.evaluation.spread import Spread
 from fieldmark.models.probabilities import log_probabilities, rank_classes
 from fieldmark.recipes.schema import Task
 from fieldmark.runs.files import save_bytes
@@ -47,6 +49,10 @@ class Predictions:
     errors: image -> reason, for images that could not be read; their numbers are NaN.
     squared_error: (N,) sum over all classes of (probability - truth)^2, truth being 1 or 0; NaN
         where unlabelled; None in files older than this column.
+    spread: what temperatures, label sets and rejection derive from; None for multi-label, and in
+        files of earlier versions.
+    label_sets: per image the classes of its conformal set, most probable first, where sets were
+        asked for; they are not stored.
     """
 
     task: Task
@@ -61,6 +67,8 @@ class Predictions:
     loss: NDArray[np.float64]
     errors: dict[str, str] = field(default_factory=dict)
     squared_error: NDArray[np.float64] | None = None
+    spread: Spread | None = None
+    label_sets: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,11 +77,14 @@ class Predictions:
 class PredictionsCollector:
     """Gathers batches of logits into `Predictions`; holds O(N x k)."""
 
-    def __init__(self, table: Table, *, top: int = TOP_K) -> None:
+    def __init__(self, table: Table, *, top: int = TOP_K, sets: SetRule | None = None) -> None:
+        """Take the rows to come. `sets` also chooses a label set for each image."""
         self.table = table
         self.index = table.class_index
         count = len(table)
         self.k = min(top, len(table.class_names))
+        self.sets = sets
+        self.label_sets: list[tuple[int, ...]] = [()] * (count if sets else 0)
         self.top_index = np.full((count, self.k), UNKNOWN, dtype=np.int32)
         self.top_probability = np.full((count, self.k), np.nan, dtype=np.float32)
         self.true_probability = np.full(count, np.nan, dtype=np.float32)
@@ -82,19 +93,31 @@ class PredictionsCollector:
         self.predicted: list[tuple[int, ...]] = [()] * count
         self.targets = [self._targets_of(row) for row in table.rows]
         self.errors: dict[str, str] = {}
+        self.spread = None if table.task == "multilabel" else Spread.empty(count)
 
     def add(self, positions: Tensor, logits: Tensor) -> None:
-        """Take the logits (B, outputs) of the rows at `positions` (B,)."""
+        """Take the logits (B, outputs) of the rows at `positions` (B,).
+
+        Raises `RunError` where they are not finite.
+        """
         rows = positions.numpy()
-        log_probability = log_probabilities(logits.double().cpu(), self.table.task)  # (B, K)
-        values, indices = rank_classes(log_probability, self.k)
-        self.top_index[rows] = indices.numpy()
-        self.top_probability[rows] = values.exp().numpy()
+        logits = logits.double().cpu()
+        self._check_finite(rows, logits)
+        log_probability = log_probabilities(logits, self.table.task)  # (B, K)
         self._add_squared_error(rows, log_probability.exp())
-        if self.table.task == "multilabel":
+        values, indices = rank_classes(log_probability, log_probability.shape[1])  # (B, K)
+        self.top_index[rows] = indices[:, : self.k].numpy()
+        self.top_probability[rows] = values[:, : self.k].exp().numpy()
+        if self.spread is None:
             self._add_sets(rows, log_probability)
-        else:
-            self._add_single(rows, log_probability)
+            return
+        self._add_single(rows, log_probability)
+        targets = [self.targets[row][0] if self.targets[row] else UNKNOWN for row in rows]
+        self.spread.add(rows, logits, values, indices, torch.tensor(targets))
+        if self.sets is not None:
+            sizes = self.sets.choose(values.double().exp().numpy())  # (B,)
+            for row, size, ranked in zip(rows, sizes, indices, strict=True):
+                self.label_sets[row] = tuple(ranked[:size].tolist())
 
     def fail(self, position: int, reason: str) -> None:
         """Note that an image could not be read."""
@@ -116,6 +139,8 @@ class PredictionsCollector:
             loss=self.loss,
             errors=self.errors,
             squared_error=self.squared_error,
+            spread=self.spread,
+            label_sets=tuple(self.label_sets),
         )
 
     def _targets_of(self, row: Row) -> tuple[int, ...]:
@@ -128,6 +153,17 @@ class PredictionsCollector:
         labelled = np.array([bool(self.table.rows[row].labels) for row in rows])
         error = (probability - truth).square().sum(dim=1).numpy()
         self.squared_error[rows] = np.where(labelled, error, np.nan)
+
+    def _check_finite(self, rows: NDArray[np.int64], logits: Tensor) -> None:
+        is_broken = ~logits.isfinite().all(dim=1).numpy()
+        if is_broken.any():
+            first = self.table.rows[rows[is_broken][0]].image
+            raise RunError(
+                f"{first}: the network's answer is not finite (NaN or infinite), as for "
+                f"{is_broken.sum()} of {len(rows)} images of its batch. Its weights are damaged "
+                "or training diverged: train again with a lower optim.lr, optim.clip_norm=1 or "
+                "precision=fp32"
+            )
 
     def _add_single(self, rows: NDArray[np.int64], log_probability: Tensor) -> None:
         for place, row in enumerate(rows):
@@ -152,45 +188,73 @@ class PredictionsCollector:
 
 def save_predictions(predictions: Predictions, path: Path) -> None:
     """Write predictions as parquet; class names and task are in the file's own metadata."""
-    about = {"task": predictions.task, "class_names": predictions.class_names}
+    about: dict[str, object] = {
+        "task": predictions.task,
+        "class_names": predictions.class_names,
+    }
     errors = [predictions.errors.get(image) for image in predictions.images]
-    columns = pa.table(
-        {
-            "image": pa.array([_as_text(image) for image in predictions.images], pa.string()),
-            "label": pa.array(predictions.labels, pa.string()),
-            "targets": pa.array(map(list, predictions.targets), pa.list_(pa.int32())),
-            "predicted": pa.array(map(list, predictions.predicted), pa.list_(pa.int32())),
-            "top_index": pa.array(list(predictions.top_index), pa.list_(pa.int32())),
-            "top_probability": pa.array(list(predictions.top_probability), pa.list_(pa.float32())),
-            "true_probability": pa.array(predictions.true_probability, pa.float32()),
-            "loss": pa.array(predictions.loss, pa.float64()),
-            "error": pa.array(errors, pa.string()),
+    columns = {
+        "image": pa.array([_as_text(image) for image in predictions.images], pa.string()),
+        "label": pa.array(predictions.labels, pa.string()),
+        "targets": pa.array(map(list, predictions.targets), pa.list_(pa.int32())),
+        "predicted": pa.array(map(list, predictions.predicted), pa.list_(pa.int32())),
+        "top_index": pa.array(list(predictions.top_index), pa.list_(pa.int32())),
+        "top_probability": pa.array(list(predictions.top_probability), pa.list_(pa.float32())),
+        "true_probability": pa.array(predictions.true_probability, pa.float32()),
+        "loss": pa.array(predictions.loss, pa.float64()),
+        "error": pa.array(errors, pa.string()),
+    }
+    spread = predictions.spread
+    if spread is not None:
+        about["temperatures"] = spread.temperatures
+        columns |= {
+            "log_sums": pa.array(list(spread.log_sums), pa.list_(pa.float32())),
+            "energy": pa.array(spread.energy, pa.float32()),
+            "true_rank": pa.array(spread.true_rank, pa.int32()),
+            "mass_above": pa.array(spread.mass_above, pa.float64()),
         }
-    )
     if predictions.squared_error is not None:
-        column = pa.array(predictions.squared_error, pa.float64())
-        columns = columns.append_column("squared_error", column)
-    columns = columns.replace_schema_metadata({"fieldmark": json.dumps(about, ensure_ascii=False)})
+        columns["squared_error"] = pa.array(predictions.squared_error, pa.float64())
+    metadata = {"fieldmark": json.dumps(about, ensure_ascii=False)}
     out = io.BytesIO()
-    pq.write_table(columns, out, compression="zstd")
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), out, compression="zstd")
     save_bytes(path, out.getvalue())
 
 
 def load_predictions(path: Path) -> Predictions:
-    """Read what `save_predictions` wrote."""
+    """Read what `save_predictions` wrote, also before there was a `Spread`.
+
+    Raises `RunError` for a file that is cut short, damaged, or holds numbers that are no
+    probabilities.
+    """
     try:
         columns = pq.read_table(path)
         about = json.loads(columns.schema.metadata[b"fieldmark"])
+        predictions = _from_columns(columns, about)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path}: is not a predictions file, or is cut short: {error}. "
             "`fieldmark evaluate RUN` writes it anew"
         ) from error
+    _check_probabilities(predictions, path)
+    return predictions
+
+
+def _from_columns(columns: pa.Table, about: dict[str, object]) -> Predictions:
     values = {name: columns[name].to_pylist() for name in ("image", "label", "error")}
     failed = {i: e for i, e in zip(values["image"], values["error"], strict=True) if e is not None}
+    spread = None
+    if "log_sums" in columns.column_names:
+        spread = Spread(
+            temperatures=tuple(about["temperatures"]),  # type: ignore[arg-type]
+            log_sums=_matrix(columns["log_sums"]).astype(np.float32),
+            energy=columns["energy"].to_numpy(),
+            true_rank=columns["true_rank"].to_numpy(),
+            mass_above=columns["mass_above"].to_numpy(),
+        )
     return Predictions(
-        task=about["task"],
-        class_names=tuple(about["class_names"]),
+        task=about["task"],  # type: ignore[arg-type]
+        class_names=tuple(about["class_names"]),  # type: ignore[arg-type]
         images=tuple(values["image"]),
         labels=tuple(values["label"]),
         targets=_tuples(columns["targets"].to_pylist()),
@@ -203,7 +267,24 @@ def load_predictions(path: Path) -> Predictions:
         squared_error=(
             columns["squared_error"].to_numpy() if "squared_error" in columns.column_names else None
         ),
+        spread=spread,
     )
+
+
+def _check_probabilities(predictions: Predictions, path: Path) -> None:
+    """Numbers that another program wrote, or that a diverged network left in an old file."""
+    is_read = np.array([image not in predictions.errors for image in predictions.images], bool)
+    top = predictions.top_probability[is_read]
+    is_wrong = ~((top >= 0.0) & (top <= 1.0 + 1e-5)).all(axis=1)
+    is_wrong |= np.isinf(predictions.loss[is_read])
+    if is_wrong.any():
+        first = predictions.images[np.flatnonzero(is_read)[is_wrong][0]]
+        raise RunError(
+            f"{path}: {is_wrong.sum()} of {len(predictions)} images have probabilities that are "
+            f"not finite numbers from 0 to 1, first {first}. `fieldmark evaluate RUN` writes the "
+            "file anew; if it says the same, the network diverged: train again with a lower "
+            "optim.lr"
+        )
 
 
 def _as_text(image: str) -> str:

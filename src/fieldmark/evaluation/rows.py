@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-from fieldmark.data.loaders import build_loader
+from fieldmark.data.loaders import Loader, build_loader
 from fieldmark.data.sources import read_table
 from fieldmark.data.sources.tabular import READERS
 from fieldmark.data.stores import FolderStore
 from fieldmark.data.table import Row, Table
 from fieldmark.errors import FieldmarkError
+from fieldmark.evaluation.calibration import calibrate_predictions
 from fieldmark.evaluation.collect import collect_predictions
+from fieldmark.evaluation.conformal import SetRule, refuse_multilabel, require_spread
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.evaluation.proposals import ProposedTag, find_proposing, propose_tags
+from fieldmark.evaluation.rejection import RejectionRule
 from fieldmark.runs.predictor import ClassProbability, Predictor
 
 BATCH_SIZE = 64
@@ -23,16 +26,36 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Caution:
+    """What a prediction says beyond its most probable classes.
+
+    temperature: probabilities are those of softmax(z / T). sets: each image gets the label set of
+    this rule, chosen by the plain probabilities. rejection: below its threshold an image is
+    unknown, by the probabilities that are shown.
+    """
+
+    temperature: float = 1.0
+    sets: SetRule | None = None
+    rejection: RejectionRule | None = None
+
+
+NO_CAUTION = Caution()
+
+
+@dataclass(frozen=True)
 class PredictedRow:
     """The most probable classes of an image, or the reason why it could not be read.
 
-    `tags` are proposed ones, most likely first, where they were asked for.
+    `tags` are proposed ones, most likely first, `label_set` the classes of its conformal set, most
+    probable first, and `unknown` whether it was rejected, where they were asked for.
     """
 
     image: str
     top: tuple[ClassProbability, ...] = ()
     tags: tuple[ProposedTag, ...] = ()
     error: str | None = None
+    label_set: tuple[str, ...] | None = None
+    unknown: bool | None = None
 
     @property
     def label(self) -> str:
@@ -41,21 +64,40 @@ class PredictedRow:
 
 
 def predict_table(
-    predictor: Predictor, table: Table, *, top: int = 10, progress: Progress | None = None
+    predictor: Predictor,
+    table: Table,
+    *,
+    top: int = 10,
+    batch_size: int = BATCH_SIZE,
+    sets: SetRule | None = None,
+    progress: Progress | None = None,
 ) -> Predictions:
     """Run the predictor over a table whose classes are its own, with the tags it has."""
+    own, loader = open_table(predictor, table, batch_size=batch_size)
+    return collect_predictions(
+        predictor.classifier,
+        loader,
+        own,
+        device=predictor.device,
+        top=top,
+        sets=sets,
+        progress=progress,
+    )
+
+
+def open_table(
+    predictor: Predictor, table: Table, *, batch_size: int = BATCH_SIZE
+) -> tuple[Table, Loader]:
+    """The table with the predictor's classes and task, and the batches that it reads."""
     own = replace(table, class_names=predictor.class_names, task=predictor.task)
-    loader = build_loader(
+    return own, build_loader(
         own,
         predictor.transform,
-        batch_size=BATCH_SIZE,
+        batch_size=batch_size,
         order=None,
         seed=0,
         num_workers=0,
         encode_tags=predictor.encode_tags,
-    )
-    return collect_predictions(
-        predictor.classifier, loader, own, device=predictor.device, top=top, progress=progress
     )
 
 
@@ -73,17 +115,21 @@ def predict_inputs(
     image_root: str | Path | None,
     allow_outside: bool,
     num_tags: int = 0,
+    caution: Caution = NO_CAUTION,
     progress: Progress | None = None,
 ) -> list[PredictedRow]:
     """Classify files, folders (recursively, sorted) and tables, in the order given.
 
     Tables are classified with their tags, files and folders have none. With `num_tags` each row
-    gets so many proposed tags, for which the network sees the image alone.
+    gets so many proposed tags, for which the network sees the image alone. `caution` asks for
+    calibrated probabilities, label sets and "unknown".
     """
     if top < 1:
         raise FieldmarkError(f"top: expected a number of classes from 1, not {top}")
     if num_tags:
         find_proposing(predictor)
+    if caution != NO_CAUTION:
+        refuse_multilabel(predictor.task)
     tables = _read_inputs(inputs, columns, image_root, allow_outside)
     total, done = sum(map(len, tables)) * (2 if num_tags else 1), 0
 
@@ -93,7 +139,8 @@ def predict_inputs(
 
     rows: list[PredictedRow] = []
     for table in tables:
-        found = _as_rows(predict_table(predictor, table, top=top, progress=report))
+        predictions = predict_table(predictor, table, top=top, sets=caution.sets, progress=report)
+        found = _as_rows(predictions, caution)
         done += len(table)
         if num_tags:
             proposed = propose_tags(predictor, table, num_tags, progress=report)
@@ -145,14 +192,28 @@ def _table_of_files(sources: Iterable[str]) -> Table:
     return Table(rows=rows, store=FolderStore(Path()), source="files")
 
 
-def _as_rows(predictions: Predictions) -> list[PredictedRow]:
-    names = predictions.class_names
+def _as_rows(predictions: Predictions, caution: Caution) -> list[PredictedRow]:
+    if caution != NO_CAUTION:
+        require_spread(predictions)
+    shown = predictions
+    if caution.temperature != 1.0:
+        shown = calibrate_predictions(predictions, caution.temperature)
+    unknown = None if caution.rejection is None else caution.rejection.is_unknown(shown)
+    names = shown.class_names
     rows = []
-    for place, image in enumerate(predictions.images):
-        if image in predictions.errors:
-            rows.append(PredictedRow(image, error=predictions.errors[image]))
+    for place, image in enumerate(shown.images):
+        if image in shown.errors:
+            rows.append(PredictedRow(image, error=shown.errors[image]))
             continue
-        pairs = zip(predictions.top_index[place], predictions.top_probability[place], strict=True)
-        top = tuple(ClassProbability(names[int(index)], float(value)) for index, value in pairs)
-        rows.append(PredictedRow(image, top))
+        pairs = zip(shown.top_index[place], shown.top_probability[place], strict=True)
+        rows.append(
+            PredictedRow(
+                image,
+                tuple(ClassProbability(names[int(index)], float(value)) for index, value in pairs),
+                label_set=tuple(names[index] for index in shown.label_sets[place])
+                if shown.label_sets
+                else None,
+                unknown=None if unknown is None else bool(unknown[place]),
+            )
+        )
     return rows

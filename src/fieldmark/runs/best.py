@@ -126,6 +126,20 @@ def load_best(folder: Path) -> tuple[Classifier, Identity]:
     return classifier.eval(), identity
 
 
+def load_selected(folder: Path) -> tuple[TransformRecord, Mapping[str, Any]]:
+    """The transform in `best/`, and which epoch its weights are of, without the weights.
+
+    Raises `RunError` where the folder was changed.
+    """
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))["fieldmark"]
+        return TransformRecord.from_json(config["transform"]), dict(config["selected"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{folder / CONFIG_NAME}: was changed: {error!r}. Restore it, or train a new run"
+        ) from error
+
+
 def check_start(weights: str | Path, vocabulary: TagVocabulary) -> None:
     """Refuse to start from the weights of a run whose tags have other ids than `vocabulary`.
 

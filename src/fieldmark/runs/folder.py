@@ -14,7 +14,14 @@ from fieldmark.data.prepare import LeftOut
 from fieldmark.data.table import Table
 from fieldmark.errors import RunChangedError, RunExistsError, RunNotFoundError
 from fieldmark.recipes import Recipe, read_recipe, render_recipe
-from fieldmark.runs.files import find_folder, render_csv, save_json, save_text, storage_errors
+from fieldmark.runs.files import (
+    find_folder,
+    render_csv,
+    save_bytes,
+    save_json,
+    save_text,
+    storage_errors,
+)
 
 if TYPE_CHECKING:
     from fieldmark.data.tags import TagVocabulary
@@ -96,6 +103,16 @@ class RunFolder:
         """Weights and configuration of the selected epoch."""
         return self.path / "best"
 
+    @property
+    def calibration_path(self) -> Path:
+        """Temperature, thresholds of label sets and of "unknown"."""
+        return self.path / "calibration.json"
+
+    @property
+    def ensemble_path(self) -> Path:
+        """Members and weights, where the run is an ensemble of runs."""
+        return self.path / "ensemble.json"
+
     def predictions_path(self, split: str) -> Path:
         """The stored predictions of a split."""
         return self.path / "predictions" / f"{split}.parquet"
@@ -145,6 +162,38 @@ class RunFolder:
                 f"{path}: is not a tag vocabulary of fieldmark or was changed: {error}. "
                 "Restore it, or train a new run"
             ) from error
+
+    def save_calibration(self, calibration: Mapping[str, Any]) -> Path:
+        """Write calibration.json: what validation images taught about the probabilities."""
+        save_json(self.calibration_path, calibration)
+        return self.calibration_path
+
+    def load_calibration(self) -> dict[str, Any] | None:
+        """Read calibration.json; None where there is none."""
+        if not self.calibration_path.is_file():
+            return None
+        try:
+            return dict(json.loads(self.calibration_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunChangedError(
+                f"{self.calibration_path}: cannot be read: {error}. "
+                f"`fieldmark evaluate {self.path} --calibrate` writes it anew"
+            ) from error
+
+    @classmethod
+    def create_ensemble(
+        cls, path: Path, first: RunFolder, ensemble: Mapping[str, Any]
+    ) -> RunFolder:
+        """Make the folder of an ensemble, with the classes and the split of its first member."""
+        folder = cls.create(path)
+        members = ", ".join(member["name"] for member in ensemble["members"])
+        recipe = first.load_recipe()
+        described = recipe.model_copy(update={"description": f"ensemble of {members}"})
+        folder.save_recipe(described)
+        for name in ("classes.json", "split.csv"):
+            save_bytes(folder.path / name, (first.path / name).read_bytes())
+        save_json(folder.ensemble_path, ensemble)
+        return folder
 
     def save_split(self, table: Table, content_hashes: Mapping[str, str]) -> None:
         """Write split.csv, which freezes what each image was used for; groups where any are."""
@@ -233,6 +282,11 @@ class RunFolder:
         if find_folder(self.last_dir) is None and find_folder(self.best_dir) is None:
             shutil.rmtree(self.path)
 
+    def drop_weights(self) -> None:
+        """Remove the weights of a run whose predictions are all that is wanted of it."""
+        for path in (self.best_dir, self.last_dir.parent):
+            shutil.rmtree(path, ignore_errors=True)
+
     def drop_decoded(self) -> None:
         """Remove the decoded images of a run that has finished."""
         shutil.rmtree(self.decoded_dir, ignore_errors=True)
@@ -240,6 +294,11 @@ class RunFolder:
     def find_best(self) -> Path:
         """The folder with the selected weights; a run that has none yet is refused."""
         best = find_folder(self.best_dir)
+        if best is None and self.ensemble_path.is_file():
+            raise RunNotFoundError(
+                f"{self.path}: is an ensemble, which keeps predictions and no weights. Ask its "
+                f"members, which {self.ensemble_path.name} names"
+            )
         if best is None:
             raise RunNotFoundError(
                 f"{self.path}: has no weights yet: no epoch was finished. Finish it by "

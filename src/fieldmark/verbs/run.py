@@ -11,6 +11,12 @@ from fieldmark.data.prepare import hash_table
 from fieldmark.data.sources import build_table, read_table
 from fieldmark.data.table import SPLITS, Table
 from fieldmark.errors import DataError, hint
+from fieldmark.evaluation.augmented import (
+    augment_predictor,
+    choose_augmentations,
+    name_augmentations,
+)
+from fieldmark.evaluation.change import Change, measure_change
 from fieldmark.evaluation.doubts import note_doubts
 from fieldmark.evaluation.metrics import (
     ClassScore,
@@ -18,13 +24,29 @@ from fieldmark.evaluation.metrics import (
     compute_metrics,
     score_classes,
 )
-from fieldmark.evaluation.predictions import Predictions, save_predictions
-from fieldmark.evaluation.rows import PredictedRow, predict_inputs, predict_table, without_tags
+from fieldmark.evaluation.predictions import Predictions, load_predictions, save_predictions
+from fieldmark.evaluation.rows import (
+    BATCH_SIZE,
+    NO_CAUTION,
+    Caution,
+    PredictedRow,
+    predict_inputs,
+    predict_table,
+    without_tags,
+)
+from fieldmark.evaluation.trust import COVERAGE, KEEP, Calibration
 from fieldmark.recipes import Recipe
 from fieldmark.reporting.writing import WrittenReport, write_report
+from fieldmark.runs.best import load_selected
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.predictor import Predictor, load_predictor
 from fieldmark.training.devices import choose_device
+from fieldmark.verbs.calibration import (
+    Calibrated,
+    build_caution,
+    calibrate_run,
+    load_calibration,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -34,7 +56,8 @@ class Evaluation:
     """Metrics of one set of images, their 95% bootstrap intervals, and the predictions behind.
 
     without_tags: the same of the same images without their tags, for a run that takes tags and
-        images that have some. notes: sentences for people.
+        images that have some. change: test-time augmentation against the plain predictions, where
+        these are stored too. notes: sentences for people.
     """
 
     num_images: int
@@ -44,6 +67,7 @@ class Evaluation:
     predictions: Predictions
     path: Path
     without_tags: Evaluation | None = None
+    change: Change | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -86,29 +110,38 @@ class Run:
         data: str | Path | Table | None = None,
         *,
         split: str = "test",
+        tta: str | int | None = None,
         progress: Progress | None = None,
     ) -> Evaluation:
         """Predict a split of the run's own images, or other labelled images, and score them.
 
         The predictions are stored in the run. Other images must have labels the run knows. A run
         that takes tags is scored with the images' tags and, in `without_tags`, without them.
+
+        `tta` asks for test-time augmentation: how many augmented images, or which
+        (`evaluation.augmented`). Its predictions are stored beside the plain ones.
         """
-        table = self._own_split(split) if data is None else self._other_table(data, split)
-        name = split if data is None else f"{Path(table.source).stem}-{split}"
+        if tta is not None:
+            return self._evaluate_augmented(data, split, str(tta), progress)
+        table, name = self._choose_images(data, split)
         predictor = self.predictor(choose_device())
         path = self.folder.predictions_path(name)
         num_bare = sum(not row.tags for row in table.rows)
         if predictor.encode_tags is None or num_bare == len(table):
-            scores = _score(predict_table(predictor, table, progress=progress), path, table)
+            scores = score_predictions(
+                predict_table(predictor, table, progress=progress), path, table
+            )
             notes = (*scores.notes, NO_TAGS)
             return scores if predictor.encode_tags is None else replace(scores, notes=notes)
         halves = _in_halves(progress)
-        scores = _score(predict_table(predictor, table, progress=halves[0]), path, table)
+        scores = score_predictions(predict_table(predictor, table, progress=halves[0]), path, table)
         bare = predict_table(predictor, without_tags(table), progress=halves[1])
         note = f"{num_bare:,} of {len(table):,} images have no tags: they count in both scores."
         return replace(
             scores,
-            without_tags=_score(bare, self.folder.predictions_path(f"{name}-without-tags"), table),
+            without_tags=score_predictions(
+                bare, self.folder.predictions_path(f"{name}-without-tags"), table
+            ),
             notes=(*scores.notes, *((note,) if num_bare else ())),
         )
 
@@ -121,12 +154,16 @@ class Run:
         image_root: str | Path | None = None,
         allow_outside: bool = False,
         num_tags: int = 0,
+        caution: Caution = NO_CAUTION,
         progress: Progress | None = None,
     ) -> list[PredictedRow]:
         """Classify files, folders and tables; rows come in input order, failed ones in place.
 
         Tables are classified with their column `tags`, if the run takes tags. `num_tags` asks for
         so many proposed tags per image; the run must have learned to (`model.tags.propose`).
+
+        `caution`, which `Run.caution` builds, asks for calibrated probabilities, label sets and
+        "unknown".
         """
         return predict_inputs(
             self.predictor(choose_device()),
@@ -136,14 +173,86 @@ class Run:
             image_root=image_root,
             allow_outside=allow_outside,
             num_tags=num_tags,
+            caution=caution,
             progress=progress,
         )
+
+    def calibrate(
+        self, *, coverage: float = COVERAGE, keep: float = KEEP, progress: Progress | None = None
+    ) -> Calibrated:
+        """Fit a temperature, label sets and thresholds of "unknown" on the validation images.
+
+        coverage: share of images whose label set shall hold the true class. keep: share of
+        validation images that the thresholds let pass. Stored in the run as `calibration.json`.
+        Raises `DataError` without validation images, for too few, and for a multi-label run.
+        """
+        return calibrate_run(self, coverage=coverage, keep=keep, progress=progress)
+
+    def caution(
+        self,
+        *,
+        sets: str | None = None,
+        reject: float | bool = False,
+        reject_by: str = "probability",
+        calibrated: bool = False,
+    ) -> Caution:
+        """Ask `predict` for more than the most probable classes.
+
+        sets: lac, aps or raps gives each image its conformal label set. reject: images below the
+        stored threshold (true), or below another one, are unknown; reject_by: probability or
+        energy. calibrated: probabilities are those at the stored temperature. What is stored comes
+        from `calibrate`; raises `RunError` where it has not been called, `DataError` for a
+        multi-label run.
+        """
+        return build_caution(
+            self, sets=sets, reject=reject, reject_by=reject_by, calibrated=calibrated
+        )
+
+    def load_calibration(self) -> Calibration | None:
+        """What `calibrate` stored; None where it has not been called."""
+        return load_calibration(self.folder)
 
     def report(self) -> WrittenReport:
         """Write `report.html` anew from the stored predictions."""
         return write_report(self.folder, self.table)
 
-    def _own_split(self, split: str) -> Table:
+    def _evaluate_augmented(
+        self, data: str | Path | Table | None, split: str, words: str, progress: Progress | None
+    ) -> Evaluation:
+        augmentations = choose_augmentations(words)
+        table, name = self._choose_images(data, split)
+        record, _ = load_selected(self.folder.find_best())
+        predictor = augment_predictor(self.predictor(choose_device()), record, augmentations)
+        predictions = predict_table(
+            predictor,
+            table,
+            batch_size=max(1, BATCH_SIZE // len(augmentations)),
+            progress=progress,
+        )
+        path = self.folder.predictions_path(f"{name}-{name_augmentations(words)}")
+        scores = score_predictions(predictions, path, table)
+        plain, notes = self.folder.predictions_path(name), []
+        change = None
+        if plain.is_file():
+            change = measure_change(load_predictions(plain), predictions)
+        if change is None:
+            notes.append(
+                "There are no plain predictions of these images to compare with: evaluate once "
+                "without tta."
+            )
+        shown = ", ".join(a.name for a in augmentations)
+        notes.append(f"Mean of the probabilities of {len(augmentations)} views: {shown}.")
+        return replace(scores, change=change, notes=(*scores.notes, *notes))
+
+    def _choose_images(self, data: str | Path | Table | None, split: str) -> tuple[Table, str]:
+        """Labelled images, and what their predictions file is called after."""
+        if data is None:
+            return self.select_images(split), split
+        table = self._other_table(data, split)
+        return table, f"{Path(table.source).stem}-{split}"
+
+    def select_images(self, split: str) -> Table:
+        """The run's own images of a split, labelled; refused where they have changed."""
         if split not in SPLITS:
             raise DataError(
                 f"split '{split}': expected one of {', '.join(SPLITS)}.{hint(split, SPLITS)}"
@@ -177,13 +286,18 @@ class Run:
 NO_TAGS = "None of the images has tags: these are the scores without tags."
 
 
-def _score(predictions: Predictions, path: Path, table: Table) -> Evaluation:
-    """Store predictions and score them; images of one group are resampled together."""
+def score_predictions(
+    predictions: Predictions, path: Path, table: Table | None = None
+) -> Evaluation:
+    """Store predictions and score them; images of one group of `table` are resampled together."""
     save_predictions(predictions, path)
     return Evaluation(
         num_images=len(predictions) - len(predictions.errors),
         metrics=compute_metrics(predictions),
-        intervals=compute_intervals(predictions, groups=[row.group or "" for row in table.rows]),
+        intervals=compute_intervals(
+            predictions,
+            groups=None if table is None else [row.group or "" for row in table.rows],
+        ),
         classes=score_classes(predictions),
         predictions=predictions,
         path=path,

@@ -32,12 +32,24 @@ def train(
     """
     if resume and recipe is None and out is not None and (Path(out) / "recipe.yaml").is_file():
         recipe = Path(out) / "recipe.yaml"
-    chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
-    resolved = _resolve_files(_resolve_source(chosen, data))
+    resolved = resolve_recipe(data, recipe, overrides)
     table = data if isinstance(data, Table) else build_table(resolved.data, resolved.task)
     path = Path(out) if out is not None else _default_path(resolved, recipe)
     folder = train_run(table, resolved, path, resume=resume, listener=listener or _ignore)
     return Run(folder, table)
+
+
+def resolve_recipe(
+    data: Table | str | Path | None,
+    recipe: str | Path | Recipe | None,
+    overrides: Sequence[str] = (),
+) -> Recipe:
+    """The recipe as a run keeps it: `overrides` on top, data and files written into it.
+
+    Raises `RecipeError` where neither `data` nor the recipe names a source.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
+    return _resolve_files(_resolve_source(chosen, data))
 
 
 def _resolve_source(recipe: Recipe, data: Table | str | Path | None) -> Recipe:

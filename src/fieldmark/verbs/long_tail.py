@@ -1,0 +1,251 @@
+"""`long_tail`: remedies for rare classes side by side, on features of a frozen backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+
+from fieldmark.data.sources import build_table
+from fieldmark.data.table import Table
+from fieldmark.errors import DataError, FieldmarkError, RecipeError, RunChangedError
+from fieldmark.evaluation.collect import collect_predictions
+from fieldmark.evaluation.metrics import compute_metrics
+from fieldmark.evaluation.parts import PARTS, Part, divide_classes, score_parts
+from fieldmark.evaluation.predictions import Predictions, load_predictions, save_predictions
+from fieldmark.models.classifier import HeadOnly
+from fieldmark.recipes import Recipe
+from fieldmark.runs.best import load_best
+from fieldmark.runs.folder import RunFolder
+from fieldmark.training.assembly import EVAL_BATCH_SIZE
+from fieldmark.training.devices import choose_placement
+from fieldmark.training.events import Event, Listener
+from fieldmark.training.frozen import Frozen
+from fieldmark.verbs.run import Run
+from fieldmark.verbs.training import resolve_recipe, train
+
+PLAIN = "plain"
+# What each changes in the section `loss`, but for sampling.
+METHODS: Mapping[str, Mapping[str, object]] = {
+    PLAIN: {},
+    "class weights": {"class_weights": "balanced"},
+    "balanced sampling": {},
+    "logit adjustment": {"logit_adjustment": 1.0},
+    "focal": {"focal": 2.0},
+}
+BALANCED_SAMPLING = "balanced sampling"
+_WITHOUT = {"class_weights": "none", "logit_adjustment": 0.0, "focal": 0.0}
+# Features are stored only where they are of single images.
+_UNMIXED = {"mixup": 0.0, "cutmix": 0.0}
+SCORES = ("accuracy", "macro_f1", *PARTS)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run. scores: by the names of `SCORES`, on its test split; parts by mean recall."""
+
+    method: str
+    seed: int
+    path: Path
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """Mean over seeds, and the standard deviation between them (None for a single seed)."""
+
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class MethodScore:
+    """A method over the seeds. differences: to the plain loss, seed by seed; none for itself."""
+
+    method: str
+    scores: Mapping[str, Spreading]
+    differences: Mapping[str, Spreading]
+
+
+@dataclass(frozen=True)
+class ClassPart:
+    """Classes of a part, and the range of their training images at the first seed."""
+
+    part: Part
+    num_classes: int
+    fewest_images: int
+    most_images: int
+
+
+@dataclass(frozen=True)
+class LongTail:
+    """What each method does to the head, the middle and the tail of the classes."""
+
+    path: Path
+    seeds: tuple[int, ...]
+    num_test: int
+    parts: tuple[ClassPart, ...]
+    methods: tuple[MethodScore, ...]
+    trials: tuple[Trial, ...]
+
+
+def long_tail(
+    data: Table | str | Path | None = None,
+    *,
+    recipe: str | Path | Recipe = "leaves-deit-frozen",
+    overrides: Sequence[str] = (),
+    seeds: int = 3,
+    out: str | Path | None = None,
+    listener: Listener | None = None,
+    done: Callable[[Trial, int], None] | None = None,
+) -> LongTail:
+    """Train the head of a frozen backbone with each method and seed, and compare on the tests.
+
+    Class weights, balanced sampling, logit adjustment (Menon et al. 2021), focal loss (Lin et al.
+    2017), and none of them. The backbone runs once over the images; its features are kept in the
+    folder `cache` beside the runs, or in the recipe's `cache`. Each seed draws another split and
+    another start, the same for all methods. Runs keep predictions and no weights; those that are
+    there are not trained again. `done` is told each run and how many there are.
+
+    Raises `RecipeError` for tags and `DataError` for a multi-label task, which this cannot
+    compare, `RunChangedError` where `out` holds runs of another recipe.
+    """
+    if seeds < 1:
+        raise FieldmarkError(f"seeds: expected a number from 1, not {seeds}")
+    base = resolve_recipe(data, recipe, overrides)
+    _check(base)
+    source = (base.data.source or "data").rstrip("/").rsplit(":", 1)[-1]
+    folder = Path(out or Path("runs") / f"long-tail-{Path(source).stem}").absolute()
+    if base.cache in ("auto", "off"):
+        base = base.model_copy(update={"cache": str(folder / "cache")})
+    table = data if isinstance(data, Table) else build_table(base.data, base.task)
+    trials = []
+    chosen = tuple(range(base.seed, base.seed + seeds))
+    for seed in chosen:
+        for method in METHODS:
+            own = resolve_recipe(table, _change(base, method, seed))
+            path = folder / f"{method.replace(' ', '-')}-s{seed}"
+            trial = Trial(method, seed, path, _score(_try(table, own, path, listener or _ignore)))
+            trials.append(trial)
+            if done is not None:
+                done(trial, seeds * len(METHODS))
+    first = RunFolder.open(trials[0].path)
+    return LongTail(
+        path=folder,
+        seeds=chosen,
+        num_test=sum(row["split"] == "test" for row in first.load_split()),
+        parts=_describe_parts(first),
+        methods=tuple(_summarize(method, trials) for method in METHODS),
+        trials=tuple(trials),
+    )
+
+
+def _check(recipe: Recipe) -> None:
+    if recipe.task == "multilabel":
+        raise DataError(
+            "task multilabel: an image of several classes belongs to the head and to the tail at "
+            "once, so there is nothing to divide. Compare runs by `fieldmark train` instead"
+        )
+    if recipe.model.tags.tokenizer != "off":
+        raise RecipeError(
+            "model.tags: features of tagged images vary from epoch to epoch and are not stored. "
+            "Set model.tags=off"
+        )
+    if recipe.views == 0:
+        raise RecipeError("views: is 0, which stores no features. Set views=1 or more")
+    if recipe.optim.epochs == 0:
+        raise RecipeError("optim.epochs: is 0, so no head is learned. Set it from 1")
+
+
+def _change(recipe: Recipe, method: str, seed: int) -> Recipe:
+    """The recipe with a frozen backbone and this method alone."""
+    loss = recipe.loss.model_copy(update={**_WITHOUT, **_UNMIXED, **METHODS[method]})
+    sampling = "balanced" if method == BALANCED_SAMPLING else "natural"
+    return recipe.model_copy(
+        update={
+            "loss": loss,
+            "sampling": sampling,
+            "seed": seed,
+            "model": recipe.model.model_copy(update={"freeze": "backbone"}),
+        }
+    )
+
+
+def _try(table: Table, recipe: Recipe, path: Path, listener: Listener) -> RunFolder:
+    """A run with predictions of its test split: the one that is there, or a new one."""
+    tested = RunFolder(path).predictions_path("test")
+    if tested.is_file():
+        folder = RunFolder.open(path)
+        if folder.load_recipe() != recipe:
+            raise RunChangedError(
+                f"{path}: was trained with another recipe. Give another --out, or remove the folder"
+            )
+        return folder
+    run = train(table, recipe=recipe, out=path, resume=path.exists(), listener=listener)
+    save_predictions(_predict(run, listener), tested)
+    run.folder.drop_weights()
+    return run.folder
+
+
+def _predict(run: Run, listener: Listener) -> Predictions:
+    """Predictions of the test split from stored features, which are computed where they lack."""
+    test = run.select_images("test")
+    placement = choose_placement(run.recipe)
+    classifier, identity = load_best(run.folder.find_best())
+    frozen = Frozen(run.folder, run.recipe, placement, listener)
+    # As val, of which the plain view is stored: evaluation shows no other.
+    as_val = test.with_rows([replace(row, split="val") for row in test.rows])
+    stored = frozen.store(classifier, identity, as_val)
+    loader = stored.eval_loader(test, batch_size=EVAL_BATCH_SIZE)
+    return collect_predictions(
+        HeadOnly(classifier.to(placement.device)),
+        loader,
+        test,
+        device=placement.device,
+        precision=placement.precision,
+    )
+
+
+def _score(folder: RunFolder) -> dict[str, float]:
+    predictions = load_predictions(folder.predictions_path("test"))
+    metrics = compute_metrics(predictions)
+    counts = [entry["train"] for entry in folder.load_classes()]
+    return {
+        "accuracy": metrics["accuracy"],
+        "macro_f1": metrics["macro_f1"],
+        **score_parts(predictions, counts),
+    }
+
+
+def _describe_parts(folder: RunFolder) -> tuple[ClassPart, ...]:
+    counts = [entry["train"] for entry in folder.load_classes()]
+    members: dict[Part, list[int]] = {part: [] for part in PARTS}
+    for count, part in zip(counts, divide_classes(counts), strict=True):
+        members[part].append(count)
+    return tuple(
+        ClassPart(part, len(found), min(found), max(found))
+        for part, found in members.items()
+        if found
+    )
+
+
+def _summarize(method: str, trials: Sequence[Trial]) -> MethodScore:
+    plain = {trial.seed: trial.scores for trial in trials if trial.method == PLAIN}
+    own = [trial for trial in trials if trial.method == method]
+    names = [name for name in SCORES if all(name in trial.scores for trial in trials)]
+    differences = {}
+    if method != PLAIN:
+        differences = {
+            name: _spread([t.scores[name] - plain[t.seed][name] for t in own]) for name in names
+        }
+    scores = {name: _spread([trial.scores[name] for trial in own]) for name in names}
+    return MethodScore(method, scores, differences)
+
+
+def _spread(values: Sequence[float]) -> Spreading:
+    return Spreading(mean(values), stdev(values) if len(values) > 1 else None)
+
+
+def _ignore(event: Event) -> None:
+    """Nobody listens."""
