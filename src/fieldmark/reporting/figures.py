@@ -22,6 +22,7 @@ from fieldmark.reporting.matrix import (
     width_of_names,
 )
 from fieldmark.reporting.scores import Score
+from fieldmark.reporting.trust_charts import draw_reliability, draw_risk
 
 
 def draw_interval(score: Score) -> Markup:
@@ -103,6 +104,8 @@ FIGURES: Mapping[str, object] = MappingProxyType(
         "draw_class_size": draw_class_size,
         "draw_tail": draw_tail,
         "draw_chart": draw_chart,
+        "draw_reliability": draw_reliability,
+        "draw_risk": draw_risk,
         "draw_matrix": draw_matrix,
         "list_matrix": list_matrix,
         "short_name": short_name,

@@ -22,6 +22,7 @@ from fieldmark.reporting.material import Material, gather
 from fieldmark.reporting.mistakes import build_mistakes
 from fieldmark.reporting.nearest import Nearest
 from fieldmark.reporting.page import render_page
+from fieldmark.reporting.reliability import build_reliability
 from fieldmark.reporting.scores import build_scores
 from fieldmark.runs.files import save_text
 from fieldmark.runs.folder import RunFolder
@@ -48,6 +49,7 @@ SECTIONS = (
     Section("confusion", "What it confuses", build_confusion),
     Section("classes", "Class by class", build_classes),
     Section("mistakes", "Most confident mistakes", build_mistakes),
+    Section("reliability", "How far to trust its probabilities", build_reliability),
     Section("inside", "Inside the network", build_inside),
     Section("making", "How it was made", build_making),
 )

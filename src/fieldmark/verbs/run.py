@@ -212,9 +212,13 @@ class Run:
         """What `calibrate` stored; None where it has not been called."""
         return load_calibration(self.folder)
 
-    def report(self) -> WrittenReport:
-        """Write `report.html` anew from the stored predictions."""
-        return write_report(self.folder, self.table)
+    def report(self, *, search_seconds: float = 0.0) -> WrittenReport:
+        """Write `report.html` anew from the stored predictions.
+
+        For up to about `search_seconds` it looks for the training images most like the worst
+        mistakes; what was read of them is kept in the run.
+        """
+        return write_report(self.folder, self.table, search_seconds=search_seconds)
 
     def _evaluate_augmented(
         self, data: str | Path | Table | None, split: str, words: str, progress: Progress | None
