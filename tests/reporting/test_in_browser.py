@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -239,4 +240,4 @@ def test_everything_that_can_be_used_has_a_name(ten: Path, open_page: OpenPage) 
     assert page.locator("input, select").evaluate_all(unlabelled) == 0
     levels = page.locator("h1, h2, h3").evaluate_all("all => all.map((h) => +h.tagName[1])")
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))

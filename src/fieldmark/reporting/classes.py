@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of each class, how sure they are, and what it is most often taken for."""
+"""Precision, recall and F1 of each class, how sure they are, and what it is mistaken for."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from markupsafe import Markup
 from fieldmark.evaluation.comparison.records import ComparedPair, ComparedRow, Comparison
 from fieldmark.evaluation.metrics import LOWER_IS_BETTER
 from fieldmark.reporting.page import render_page
-from fieldmark.reporting.wording import nice_ticks, say_duration, say_memory
+from fieldmark.reporting.wording import name_metric, nice_ticks, say_duration, say_memory
 from fieldmark.runs.files import save_text
 
 COMPARISON_NAME = "comparison.html"
@@ -23,19 +24,6 @@ FIRST_METRICS = (
     "nll",
     "ece",
 )
-_WORDS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "macro_f1": "macro-F1",
-    "kappa": "Cohen’s κ",
-    "sum": "sum of accuracy, macro-F1 and κ",
-    "nll": "NLL",
-    "ece": "calibration error",
-    "brier": "Brier score",
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ def render_comparison(comparison: Comparison) -> str:
     return render_page(
         "comparison.html.j2",
         comparison=comparison,
-        metric_names={name: _WORDS.get(name, name) for name in dict.fromkeys(shown)},
+        metric_names={name: name_metric(name) for name in dict.fromkeys(shown)},
         lower_is_better=metric in LOWER_IS_BETTER,
         costs={row.name: _say_costs(row) for row in rows},
         axis=Axis(tuple(nice_ticks(min(bounds), max(bounds), 5))) if bounds else None,
@@ -139,5 +127,5 @@ def _draw_span(
     )
 
 
-def _or_dash(value: float | None, say: object) -> str:
-    return "–" if value is None or not callable(say) else str(say(value))
+def _or_dash(value: float | None, say: Callable[[float], str]) -> str:
+    return "–" if value is None else say(value)

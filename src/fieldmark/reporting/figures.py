@@ -83,9 +83,8 @@ def draw_tail(dataset: Dataset) -> Markup:
             below = sum(entry.counts[:place])
             top, size = below + entry.counts[place], entry.counts[place]
             y, h = (height * value / max(dataset.largest, 1) for value in (top, size))
-            bars.append(
-                f"M{index * width:.1f} {height - y:.1f}h{0.82 * width:.1f}v{h:.1f}h-{0.82 * width:.1f}z"
-            )
+            bar = f"{0.82 * width:.1f}"
+            bars.append(f"M{index * width:.1f} {height - y:.1f}h{bar}v{h:.1f}h-{bar}z")
         paths.append(Markup('<path class="{}" d="{}"/>').format(split, "".join(bars)))
     return Markup(
         '<svg class="size tail-bars" viewBox="0 0 1000 {height}" preserveAspectRatio="none" '

@@ -11,6 +11,25 @@ _MINUS = "\N{MINUS SIGN}"
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
+_METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "macro_f1": "macro-F1",
+    "kappa": "Cohen’s κ",
+    "sum": "sum of accuracy, macro-F1 and κ",
+    "nll": "NLL",
+    "ece": "calibration error",
+    "brier": "Brier score",
+    "auroc": "AUROC",
+}
+
+
+def name_metric(name: str) -> str:
+    """The key of a metric as people say it."""
+    return _METRICS.get(name, name.replace("_", " "))
+
+
 def say_share(value: float) -> str:
     """0.8734 -> '87.3 %'."""
     return f"{100 * value:.1f}\N{NARROW NO-BREAK SPACE}%"
