@@ -176,6 +176,20 @@ def test_names_are_readable_at_ten_classes_and_zoomed_at_two_hundred(
     assert name["x"] + name["width"] <= cursor["x"] + 1 and abs(name["y"] - cursor["y"]) < 2
 
 
+def test_the_matrix_fits_the_window_again_when_that_changes(
+    ten: Path, open_page: OpenPage
+) -> None:
+    page = open_page(ten, viewport={"width": 1300, "height": 900})
+    size = "document.querySelector('svg.cells').getBoundingClientRect().width"
+    before = page.evaluate(size)
+    page.screenshot(full_page=True)
+    page.wait_for_function(f"{size} === {before}")
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_function(f"{size} > 100 && {size} < 400")
+    page.set_viewport_size({"width": 1300, "height": 900})
+    page.wait_for_function(f"{size} === {before}")
+
+
 def test_two_hundred_classes_sort_and_filter(many: Path, open_page: OpenPage) -> None:
     page = open_page(many)
     page.get_by_role("button", name="F1", exact=True).click()

@@ -53,10 +53,11 @@
       return Math.min(most, found >= READABLE ? found : room / count);
     };
     const resize = (wanted, keep) => {
+      if (view.clientWidth < 40) return; // not laid out: there is nothing to fit into
       const least = fittingSide();
       const before = side;
       side = Math.max(least, Math.min(LARGEST, wanted));
-      fitted = side === least;
+      fitted = wanted <= least;
       // The square under the pointer, or at the cursor, stays where it is.
       const box = cells.getBoundingClientRect();
       const frame = view.getBoundingClientRect();
