@@ -176,9 +176,7 @@ def test_names_are_readable_at_ten_classes_and_zoomed_at_two_hundred(
     assert name["x"] + name["width"] <= cursor["x"] + 1 and abs(name["y"] - cursor["y"]) < 2
 
 
-def test_the_matrix_fits_the_window_again_when_that_changes(
-    ten: Path, open_page: OpenPage
-) -> None:
+def test_the_matrix_fits_the_window_again_when_that_changes(ten: Path, open_page: OpenPage) -> None:
     page = open_page(ten, viewport={"width": 1300, "height": 900})
     size = "document.querySelector('svg.cells').getBoundingClientRect().width"
     before = page.evaluate(size)
