@@ -20,6 +20,7 @@ from fieldmark.data.stores import MemoryStore
 from fieldmark.data.table import Row, Table
 from fieldmark.evaluation.predictions import Predictions, PredictionsCollector, save_predictions
 from fieldmark.recipes import Recipe
+from fieldmark.runs.files import save_bytes, save_json
 from fieldmark.runs.folder import RunFolder
 
 SPLITS = (*("train",) * 7, "val", "test", "test")
@@ -34,6 +35,7 @@ def drawn() -> SimpleNamespace:
         invent_epochs=invent_epochs,
         save_run=save_run,
         predict_test=predict_test,
+        add_figures=add_figures,
     )
 
 
@@ -143,3 +145,14 @@ def predict_test(folder: RunFolder, table: Table, *, skill: float = 4.0) -> Pred
     predictions = invent_predictions(test, skill=skill)
     save_predictions(predictions, folder.predictions_path("test"))
     return predictions
+
+
+def add_figures(folder: RunFolder, count: int = 2, size: int = 64) -> None:
+    """Store pictures as if `fieldmark inspect` had drawn them."""
+    entries = []
+    for number in range(count):
+        stem = f"attention-resnet18-{number}"
+        save_bytes(folder.figures_dir / f"{stem}.png", draw_picture(0.3, 5 + number % 6, size))
+        about = {"title": f"Attention {number}", "caption": "Block 11, <b>leaf</b>, test."}
+        entries.append({"stem": stem, "what": "attention", **about})
+    save_json(folder.figures_dir / "index.json", entries)

@@ -36,7 +36,7 @@ def test_shares_are_of_the_true_class(drawn: SimpleNamespace, tmp_path) -> None:
     table = drawn.draw_table(["a", "b", "c"], 60)
     folder = drawn.save_run(tmp_path / "run", table)
     found = build_confusion(gather(folder, None, drawn.predict_test(folder, table, skill=1.5)))
-    assert found is not None and found.num_faint == 0
+    assert found is not None
     for row, support in enumerate(found.support):
         cells = [cell for cell in found.cells if cell.row == row]
         assert sum(cell.count for cell in cells) == support
@@ -49,13 +49,11 @@ def test_of_too_many_classes_those_with_most_mistakes_are_drawn(
     drawn: SimpleNamespace, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr(confusion, "MAX_CLASSES", 4)
-    monkeypatch.setattr(confusion, "MAX_CELLS", 6)
     table = drawn.draw_table([f"c{i}" for i in range(9)], 60)
     folder = drawn.save_run(tmp_path / "run", table)
     found = build_confusion(gather(folder, None, drawn.predict_test(folder, table, skill=1.5)))
     assert found is not None
     assert len(found.names) == 4 and found.num_classes == 9
-    assert len(found.cells) == 6 and found.num_faint > 0
 
 
 def test_perfect_predictions_keep_the_order_of_the_classes(

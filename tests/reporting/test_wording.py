@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,8 @@ from fieldmark.reporting.wording import (
 def test_ticks_reach_around_the_values(low: float, width: float, count: int) -> None:
     ticks = nice_ticks(low, low + width, count)
     step = ticks[1] - ticks[0]
-    assert ticks[0] <= low + 1e-6 * step and ticks[-1] >= low + width - 1e-6 * step
+    reach = 1e-6 * step + 2 * math.ulp(max(abs(low), abs(low + width)))
+    assert ticks[0] <= low + reach and ticks[-1] >= low + width - reach
     assert 2 <= len(ticks) <= 2 * count + 1
 
 

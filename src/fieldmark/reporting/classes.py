@@ -1,15 +1,21 @@
-"""Precision, recall and F1 of each class, and what it is most often taken for."""
+"""Precision, recall and F1 of each class, how sure they are, and what it is mistaken for."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fieldmark.evaluation.metrics import ClassScore, score_classes
+from fieldmark.evaluation.metrics import score_classes
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.reporting.confusion import count_confusions
 from fieldmark.reporting.material import Material
+
+THIRDS = ("largest third", "middle third", "smallest third")
+MIN_CLASSES_FOR_THIRDS = 6
+_Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -21,14 +27,34 @@ class Rival:
 
 
 @dataclass(frozen=True)
+class ClassRow:
+    """The scores of one class.
+
+    recall_interval: of 95%, after Wilson (1927); None without images. num_train: images it was
+    learned from. third: of the classes by `num_train`; None where they are alike in size.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    recall_interval: tuple[float, float] | None
+    f1: float
+    support: int
+    num_train: int
+    third: str | None
+    rival: Rival | None
+
+
+@dataclass(frozen=True)
 class Classes:
-    """Class scores in index order, each with its rival, if it was ever mistaken.
+    """Class rows in index order.
 
     `has_rivals` is false for multi-label, where a wrong label replaces no other.
     """
 
-    rows: tuple[tuple[ClassScore, Rival | None], ...]
+    rows: tuple[ClassRow, ...]
     has_rivals: bool
+    thirds: tuple[str, ...]
 
 
 def build_classes(material: Material) -> Classes | None:
@@ -38,7 +64,43 @@ def build_classes(material: Material) -> Classes | None:
         return None
     has_rivals = predictions.task != "multilabel"
     rivals = _find_rivals(predictions) if has_rivals else [None] * len(predictions.class_names)
-    return Classes(tuple(zip(score_classes(predictions), rivals, strict=True)), has_rivals)
+    num_train = {str(entry["name"]): int(entry["train"]) for entry in material.classes}
+    thirds = divide_into_thirds(num_train)
+    rows = tuple(
+        ClassRow(
+            name=score.name,
+            precision=score.precision,
+            recall=score.recall,
+            recall_interval=wilson_interval(round(score.recall * score.support), score.support),
+            f1=score.f1,
+            support=score.support,
+            num_train=num_train.get(score.name, 0),
+            third=thirds.get(score.name),
+            rival=rival,
+        )
+        for score, rival in zip(score_classes(predictions), rivals, strict=True)
+    )
+    return Classes(rows, has_rivals, THIRDS if thirds else ())
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float] | None:
+    """95% interval of a share, good for few images (Wilson 1927); None for none."""
+    if count == 0:
+        return None
+    share, weight = hits / count, _Z * _Z / count
+    middle = (share + weight / 2) / (1 + weight)
+    reach = _Z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def divide_into_thirds(num_train: Mapping[str, int]) -> dict[str, str]:
+    """Class -> its third by images; empty where classes are few, or alike within a factor of 2."""
+    ordered: Sequence[str] = sorted(num_train, key=lambda name: -num_train[name])
+    if len(ordered) < MIN_CLASSES_FOR_THIRDS:
+        return {}
+    if num_train[ordered[0]] < 2 * num_train[ordered[-1]]:
+        return {}
+    return {name: THIRDS[3 * place // len(ordered)] for place, name in enumerate(ordered)}
 
 
 def _find_rivals(predictions: Predictions) -> list[Rival | None]:

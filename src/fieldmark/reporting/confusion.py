@@ -13,7 +13,6 @@ from fieldmark.evaluation.predictions import Predictions
 from fieldmark.reporting.material import Material
 
 MAX_CLASSES = 200
-MAX_CELLS = 12_000
 MAX_PAIRS = 12
 
 Counts = NDArray[np.int64]
@@ -44,7 +43,7 @@ class Confusion:
     """The matrix, row by row: class names in drawing order, images per row, non-empty cells.
 
     `num_classes` classes occur, as truth or as prediction; of more than `MAX_CLASSES`, those with
-    most mistakes are here. Of very many cells the `num_faint` faintest are not.
+    most mistakes are here.
     """
 
     names: tuple[str, ...]
@@ -52,7 +51,6 @@ class Confusion:
     cells: tuple[Cell, ...]
     pairs: tuple[Pair, ...]
     num_classes: int
-    num_faint: int
     is_clustered: bool
 
 
@@ -72,14 +70,12 @@ def build_confusion(material: Material) -> Confusion | None:
     share = part / np.maximum(support, 1)[:, None]
     clustered = len(chosen) > 2 and bool((part - np.diag(part.diagonal())).any())
     order = order_by_confusion(share) if clustered else np.arange(len(chosen))
-    cells, num_faint = _list_cells(part[np.ix_(order, order)], share[np.ix_(order, order)])
     return Confusion(
         names=tuple(predictions.class_names[chosen[place]] for place in order),
         support=tuple(int(support[place]) for place in order),
-        cells=cells,
+        cells=_list_cells(part[np.ix_(order, order)], share[np.ix_(order, order)]),
         pairs=_worst_pairs(matrix, predictions.class_names),
         num_classes=len(occurring),
-        num_faint=num_faint,
         is_clustered=clustered,
     )
 
@@ -121,15 +117,13 @@ def _most_mistaken(matrix: Counts, occurring: NDArray[np.int64]) -> NDArray[np.i
     return np.sort(occurring[np.argsort(-mistakes, kind="stable")[:MAX_CLASSES]])
 
 
-def _list_cells(counts: Counts, share: NDArray[np.float64]) -> tuple[tuple[Cell, ...], int]:
-    """The non-empty cells in reading order, and how many of them were too many to keep."""
+def _list_cells(counts: Counts, share: NDArray[np.float64]) -> tuple[Cell, ...]:
+    """The non-empty cells in reading order."""
     rows, columns = np.nonzero(counts)
-    strongest = np.argsort(-share[rows, columns], kind="stable")[:MAX_CELLS]
-    cells = tuple(
+    return tuple(
         Cell(int(r), int(c), int(counts[r, c]), float(share[r, c]))
-        for r, c in ((rows[place], columns[place]) for place in np.sort(strongest))
+        for r, c in zip(rows, columns, strict=True)
     )
-    return cells, len(rows) - len(cells)
 
 
 def _worst_pairs(matrix: Counts, names: tuple[str, ...]) -> tuple[Pair, ...]:

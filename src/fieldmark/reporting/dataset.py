@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fieldmark.data.prepare import LeftOut
 from fieldmark.data.table import SPLITS
+from fieldmark.reporting.findings import Finding, find_in_data
 from fieldmark.reporting.material import Material, SplitRow
 
 EXAMPLE_SIDE_PX = 96
@@ -32,29 +33,30 @@ class ClassSize:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the split: rows, and how many different files they are."""
+    """One side of the split: rows, how many different files they are, and a digest of them.
+
+    Two runs with the same fingerprint of a side had the same files with the same labels there.
+    """
 
     split: str
     num_images: int
     num_contents: int
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A file that is on more than one side: the images that have its content."""
-
-    images: tuple[tuple[str, str], ...]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a run. `classes` come by falling size; `largest` is the size of the first."""
+    """The images of a run. `classes` come by falling size; `largest` is the size of the first.
+
+    num_shared: files that are on more than one side.
+    """
 
     source: str
     classes: tuple[ClassSize, ...]
     largest: int
     sides: tuple[Side, ...]
-    shared: tuple[Shared, ...]
+    num_shared: int
+    findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
     num_left_out: int
     has_pictures: bool
@@ -62,14 +64,15 @@ class Dataset:
 
 
 def build_dataset(material: Material) -> Dataset:
-    """Count classes and sides, pick examples, and look for contents on two sides."""
+    """Count classes and sides, pick examples, and look for what is odd."""
     classes = _size_classes(material)
     return Dataset(
         source=material.recipe.data.source or "",
         classes=classes,
         largest=max((entry.total for entry in classes), default=0),
         sides=_count_sides(material.split),
-        shared=_find_shared(material.split),
+        num_shared=_count_shared(material.split),
+        findings=find_in_data(material),
         left_out=tuple(material.left_out[:MAX_LEFT_OUT]),
         num_left_out=len(material.left_out),
         has_pictures=any(entry.example for entry in classes),
@@ -108,22 +111,25 @@ def _pick_examples(rows: Sequence[SplitRow], *, several: bool) -> Mapping[str, s
 
 
 def _count_sides(rows: Sequence[SplitRow]) -> tuple[Side, ...]:
-    return tuple(
-        Side(
-            split,
-            sum(row.split == split for row in rows),
-            len({row.content_hash for row in rows if row.split == split}),
-        )
-        for split in SPLITS
-    )
+    sides = []
+    for split in SPLITS:
+        there = [row for row in rows if row.split == split]
+        contents = {row.content_hash for row in there}
+        sides.append(Side(split, len(there), len(contents), _fingerprint(there)))
+    return tuple(sides)
 
 
-def _find_shared(rows: Sequence[SplitRow]) -> tuple[Shared, ...]:
-    by_content: defaultdict[str, list[SplitRow]] = defaultdict(list)
+def _fingerprint(rows: Sequence[SplitRow]) -> str:
+    """64 bits as hex digits, of contents and labels in any order; empty where there are none."""
+    if not rows:
+        return ""
+    lines = sorted(f"{row.content_hash} {row.label}" for row in rows)
+    text = "\n".join(lines).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def _count_shared(rows: Sequence[SplitRow]) -> int:
+    sides: dict[str, set[str]] = {}
     for row in rows:
-        by_content[row.content_hash].append(row)
-    return tuple(
-        Shared(tuple((row.image, row.split) for row in same))
-        for same in by_content.values()
-        if len({row.split for row in same}) > 1
-    )
+        sides.setdefault(row.content_hash, set()).add(row.split)
+    return sum(len(found) > 1 for found in sides.values())

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from fieldmark.recipes import Recipe, render_recipe
 from fieldmark.reporting.material import Material
-from fieldmark.reporting.wording import say_count, say_duration, say_memory
+from fieldmark.reporting.wording import say_count, say_duration, say_energy, say_memory
 
 _COMMENT = "  # "
 
@@ -74,6 +74,10 @@ def _say_cost(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Speed", f"{say_count(round(environment['images_per_second']))} images/s"
     if "peak_memory_mb" in environment:
         yield "Peak memory", say_memory(environment["peak_memory_mb"])
+    energy = environment.get("energy_wh", {})
+    if energy:
+        names = ", ".join(energy)
+        yield "Energy", f"{say_energy(sum(energy.values()))} ({names}, all that ran on it)"
 
 
 def _say_machine(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from fieldmark.data.prepare import LeftOut
 from fieldmark.data.table import Table
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.recipes import Recipe
+from fieldmark.reporting.nearest import Nearest
 from fieldmark.reporting.thumbnails import Thumbnails
 from fieldmark.runs.folder import RunFolder
 
@@ -29,7 +30,9 @@ class SplitRow:
 class Material:
     """The contents of a run folder, the predictions to speak of, and the pictures if there are any.
 
-    epochs: the lines of metrics.jsonl. environment: empty until the run is finished.
+    epochs: the lines of metrics.jsonl. environment: empty until the run is finished. nearest:
+        training images like the mistaken ones, or why they could not be searched; None where
+        nobody asked.
     """
 
     folder: RunFolder
@@ -41,6 +44,7 @@ class Material:
     environment: Mapping[str, Any]
     predictions: Predictions | None
     pictures: Thumbnails | None
+    nearest: Nearest | str | None = None
 
     @cached_property
     def scored_split(self) -> str | None:
@@ -55,15 +59,23 @@ class Material:
         """A data URI of the picture, or None where it cannot be had."""
         if self.pictures is None:
             return None
-        # The predictions store holds names as text, the image store under their exact bytes.
-        return self.pictures.encode(self._names.get(image, image), side_px)
+        return self.pictures.encode(self.name_in_store(image), side_px)
+
+    def name_in_store(self, image: str) -> str:
+        """The predictions store holds names as text, the image store under their exact bytes."""
+        return self._names.get(image, image)
 
     @cached_property
     def _names(self) -> Mapping[str, str]:
         return {as_text(row.image): row.image for row in self.split}
 
 
-def gather(folder: RunFolder, table: Table | None, predictions: Predictions | None) -> Material:
+def gather(
+    folder: RunFolder,
+    table: Table | None,
+    predictions: Predictions | None,
+    nearest: Nearest | str | None = None,
+) -> Material:
     """Read the run folder; `table` gives the pictures."""
     return Material(
         folder=folder,
@@ -75,6 +87,7 @@ def gather(folder: RunFolder, table: Table | None, predictions: Predictions | No
         environment=folder.load_environment(),
         predictions=predictions,
         pictures=None if table is None else Thumbnails(table.store),
+        nearest=nearest,
     )
 
 

@@ -1,113 +1,103 @@
-"""The confusion matrix as inline SVG, one cell per pair that occurs."""
+"""The confusion matrix as inline SVG: a square per pair that occurs, and what the page reads of it.
+
+The names of the classes are not in the drawing. They are lists beside it, which stay in sight and
+keep their size when the page makes the squares larger.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Iterable
 from unicodedata import east_asian_width
 
 from markupsafe import Markup
 
 from fieldmark.reporting.confusion import Cell, Confusion
-from fieldmark.reporting.wording import say_share, shorten
+from fieldmark.reporting.wording import shorten
 
-MAX_NAME = 22
+MAX_NAME = 24
 MAX_CLASSES_COUNTED = 20
-_COLUMNS_TITLE, _ROWS_TITLE = "taken for →", "true ↓"
-_GAP = 7
+MAX_CLASSES_NAMED = 60
+_SHADES = 24
+_SIDE = 20
 
 
 def draw_matrix(confusion: Confusion) -> Markup:
     """Rows are true classes, columns predicted ones; colour is the share of the row.
 
-    The drawing is as large as its names need to be read; the page may show it smaller.
+    Squares of one shade are one path, so that 200 x 200 of them are drawn at once.
     """
     count = len(confusion.names)
-    side = _cell_side(count)
-    font = min(13.0, 0.82 * side)
-    shown = [*(shorten(name, MAX_NAME) for name in confusion.names), _COLUMNS_TITLE]
-    margin = round(font * max(map(_width, shown))) + 2 * _GAP
-    size = margin + count * side + 2
+    by_shade: defaultdict[tuple[str, float], list[Cell]] = defaultdict(list)
+    for cell in confusion.cells:
+        kind = "right" if cell.row == cell.column else "wrong"
+        by_shade[kind, _opacity(cell.share)].append(cell)
+    squares = (
+        Markup('<path class="{}" fill-opacity="{:g}" d="{}"/>').format(kind, shade, _squares(cells))
+        for (kind, shade), cells in sorted(by_shade.items())
+    )
+    counts = map(_draw_count, confusion.cells) if count <= MAX_CLASSES_COUNTED else ()
     return Markup(
-        '<svg class="matrix" viewBox="0 0 {size} {size}" width="{size}" height="{size}" '
-        'role="img" aria-label="{label}" style="font-size:{font:.1f}px">'
-        '<g class="names">{titles}{names}</g><g transform="translate({margin} {margin})">'
-        '<rect class="frame" x="-1" y="-1" width="{inner}" height="{inner}"/>{cells}</g></svg>'
+        '<svg class="cells" viewBox="0 0 {size} {size}" role="img" aria-label="{label}">'
+        '{squares}{counts}<rect class="cursor" width="{side}" height="{side}" hidden=""/></svg>'
     ).format(
-        size=size,
-        margin=margin,
-        inner=count * side + 2,
-        font=font,
+        size=count * _SIDE,
+        side=_SIDE,
         label=f"Confusion matrix of {count} classes. The table below it names the most "
         "frequent confusions.",
-        titles=_draw_titles(margin, font),
-        names=_join(
-            _draw_name(name, margin + (place + 0.5) * side, margin)
-            for place, name in enumerate(confusion.names)
-        ),
-        cells=_join(_draw_cell(cell, confusion, side) for cell in confusion.cells),
+        squares=_join(squares),
+        counts=_join(counts),
     )
 
 
-def _cell_side(num_classes: int) -> int:
-    """Side of a cell in px: large for few classes, still with a readable name for many."""
-    sides = ((6, 64), (12, 46), (20, 36), (40, 18))
-    return next((side for most, side in sides if num_classes <= most), 12)
+def list_matrix(confusion: Confusion) -> dict[str, object]:
+    """What the page needs to say what a square means.
+
+    Per row one flat list: column, count, column, count, and so on.
+    """
+    rows: list[list[int]] = [[] for _ in confusion.names]
+    for cell in confusion.cells:
+        rows[cell.row] += cell.column, cell.count
+    return {"names": confusion.names, "support": confusion.support, "rows": rows}
+
+
+def short_name(name: str) -> str:
+    """The name as it stands beside its row and over its column."""
+    return shorten(name, MAX_NAME)
+
+
+def width_of_names(names: Iterable[str]) -> float:
+    """A generous estimate of how wide the longest of them is, in font sizes."""
+    return round(max(map(_width, map(short_name, names))) + 0.8, 1)
 
 
 def _width(text: str) -> float:
-    """A generous estimate of how wide a text is, in font sizes."""
-    return sum(1.05 if east_asian_width(letter) in "WF" else 0.62 for letter in text)
+    return sum(1.05 if east_asian_width(letter) in "WF" else 0.58 for letter in text)
 
 
-def _draw_titles(margin: int, font: float) -> Markup:
+def _squares(cells: Iterable[Cell]) -> str:
+    side = _SIDE
+    return "".join(f"M{c.column * side} {c.row * side}h{side}v{side}h-{side}z" for c in cells)
+
+
+def _draw_count(cell: Cell) -> Markup:
+    digits = len(str(cell.count))
     return Markup(
-        '<text class="axis" x="{x}" y="{upper:.1f}" text-anchor="end">{columns}</text>'
-        '<text class="axis" x="{x}" y="{lower:.1f}" text-anchor="end">{rows}</text>'
+        '<text class="{}" x="{}" y="{}" dy=".36em" font-size="{}" text-anchor="middle">{}</text>'
     ).format(
-        x=margin - _GAP,
-        upper=margin - _GAP - 1.6 * font,
-        lower=margin - _GAP,
-        columns=_COLUMNS_TITLE,
-        rows=_ROWS_TITLE,
+        _ink_on(_opacity(cell.share)),
+        (cell.column + 0.5) * _SIDE,
+        (cell.row + 0.5) * _SIDE,
+        7.5 if digits < 4 else 5.5,
+        cell.count,
     )
-
-
-def _draw_name(name: str, middle: float, margin: int) -> Markup:
-    """The name of a class at its row and at its column."""
-    return Markup(
-        '<text x="{edge}" y="{middle:g}" dy=".35em" text-anchor="end">{name}</text>'
-        '<text transform="translate({middle:g} {edge}) rotate(-90)" dy=".35em">{name}</text>'
-    ).format(edge=margin - _GAP, middle=middle, name=shorten(name, MAX_NAME))
-
-
-def _draw_cell(cell: Cell, confusion: Confusion, side: int) -> Markup:
-    """A coloured square with its meaning as a title, and its count where there is room."""
-    true, predicted = confusion.names[cell.row], confusion.names[cell.column]
-    is_right = cell.row == cell.column
-    what = f"{true}, named rightly" if is_right else f"{true}, taken for {predicted}"
-    opacity = _opacity(cell.share)
-    x, y = cell.column * side, cell.row * side
-    square = Markup(
-        '<rect class="{kind}" x="{x}" y="{y}" width="{side}" height="{side}" '
-        'fill-opacity="{opacity:g}"><title>{title}</title></rect>'
-    ).format(
-        kind="right" if is_right else "wrong",
-        x=x,
-        y=y,
-        side=side,
-        opacity=opacity,
-        title=f"{what}: {cell.count} of {confusion.support[cell.row]} ({say_share(cell.share)})",
-    )
-    if len(confusion.names) > MAX_CLASSES_COUNTED:
-        return square
-    return square + Markup(
-        '<text class="{}" x="{}" y="{}" dy=".35em" text-anchor="middle">{}</text>'
-    ).format(_ink_on(opacity), x + side / 2, y + side / 2, cell.count)
 
 
 def _opacity(share: float) -> float:
     """Rises faster than the share, so that a single mistake is still seen."""
-    return round(0.12 + 0.88 * math.pow(share, 0.7), 2)
+    exact = 0.2 + 0.8 * math.pow(share, 0.75)
+    return round(math.ceil(exact * _SHADES) / _SHADES, 2)
 
 
 def _ink_on(opacity: float) -> str:

@@ -6,15 +6,9 @@ makes a plain record from the run's `Material`, and a template that lays the rec
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from fieldmark.data.table import Table
 from fieldmark.evaluation.predictions import Predictions
@@ -22,12 +16,14 @@ from fieldmark.reporting.classes import build_classes
 from fieldmark.reporting.confusion import build_confusion
 from fieldmark.reporting.curves import build_curves
 from fieldmark.reporting.dataset import build_dataset
-from fieldmark.reporting.figures import FIGURES
+from fieldmark.reporting.inside import build_inside
 from fieldmark.reporting.making import build_making
-from fieldmark.reporting.material import Material, as_text, gather
+from fieldmark.reporting.material import Material, gather
 from fieldmark.reporting.mistakes import build_mistakes
+from fieldmark.reporting.nearest import Nearest
+from fieldmark.reporting.page import render_page
+from fieldmark.reporting.reliability import build_reliability
 from fieldmark.reporting.scores import build_scores
-from fieldmark.reporting.wording import WORDING
 from fieldmark.runs.files import save_text
 from fieldmark.runs.folder import RunFolder
 
@@ -53,30 +49,31 @@ SECTIONS = (
     Section("confusion", "What it confuses", build_confusion),
     Section("classes", "Class by class", build_classes),
     Section("mistakes", "Most confident mistakes", build_mistakes),
+    Section("reliability", "How far to trust its probabilities", build_reliability),
+    Section("inside", "Inside the network", build_inside),
     Section("making", "How it was made", build_making),
 )
 
 
-def render_report(folder: RunFolder, table: Table | None, predictions: Predictions | None) -> str:
+def render_report(
+    folder: RunFolder,
+    table: Table | None,
+    predictions: Predictions | None,
+    nearest: Nearest | str | None = None,
+) -> str:
     """The page about a run, as HTML.
 
     `table` gives the pictures; without it the page says that they are gone and shows everything
     else. `predictions` are those to score; without them the page shows what the run was made
-    from and how it learned, and says how to get the rest.
+    from and how it learned, and says how to get the rest. `nearest`: what `find_nearest` gave.
     """
-    material = gather(folder, table, predictions)
+    material = gather(folder, table, predictions, nearest)
     contents = [(section, section.build(material)) for section in SECTIONS]
-    environment = _build_environment()
-    script = environment.get_template("report.js").render()
-    page = environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         material=material,
         sections=[(section, content) for section, content in contents if content is not None],
-        style=Markup(environment.get_template("report.css").render()),
-        script=Markup(script),
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        version=version("fieldmark"),
     )
-    return as_text(page)
 
 
 def save_report(folder: RunFolder, page: str) -> Path:
@@ -84,16 +81,3 @@ def save_report(folder: RunFolder, page: str) -> Path:
     path = folder.path / REPORT_NAME
     save_text(path, page)
     return path
-
-
-def _build_environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("fieldmark.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(FIGURES)
-    environment.filters.update(WORDING)
-    return environment

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fieldmark.evaluation.metrics import build_outcomes, compute_intervals, compute_metrics
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.reporting.material import Material
+from fieldmark.reporting.wording import name_metric
 
 TOP = 5
 
@@ -37,12 +38,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """The headline of one set of images; `scores` is empty where none of them is labelled."""
+    """The headline of one set of images; `scores` is empty where none of them is labelled.
+
+    every: all metrics there are, as (name, value, interval).
+    """
 
     num_right: int
     num_images: int
     num_unreadable: int
     scores: tuple[Score, ...]
+    every: tuple[tuple[str, float, tuple[float, float] | None], ...]
 
 
 def build_scores(material: Material) -> Scores | None:
@@ -51,16 +56,25 @@ def build_scores(material: Material) -> Scores | None:
     if predictions is None:
         return None
     outcomes = build_outcomes(predictions)
+    values, intervals = compute_metrics(predictions), compute_intervals(predictions)
     return Scores(
         num_right=int(outcomes.hits.sum()),
         num_images=len(outcomes),
         num_unreadable=len(predictions.errors),
-        scores=_choose_scores(predictions) if len(outcomes) else (),
+        scores=_choose_scores(predictions, values, intervals) if len(outcomes) else (),
+        every=tuple(
+            (name_metric(name), value, intervals.get(name))
+            for name, value in values.items()
+            if math.isfinite(value)
+        ),
     )
 
 
-def _choose_scores(predictions: Predictions) -> tuple[Score, ...]:
-    values, intervals = compute_metrics(predictions), compute_intervals(predictions)
+def _choose_scores(
+    predictions: Predictions,
+    values: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+) -> tuple[Score, ...]:
     multilabel = predictions.task == "multilabel"
     named = "images whose labels are all right" if multilabel else "images named rightly"
     scores = [

@@ -11,6 +11,25 @@ _MINUS = "\N{MINUS SIGN}"
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
+_METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "macro_f1": "macro-F1",
+    "kappa": "Cohen’s κ",
+    "sum": "sum of accuracy, macro-F1 and κ",
+    "nll": "NLL",
+    "ece": "calibration error",
+    "brier": "Brier score",
+    "auroc": "AUROC",
+}
+
+
+def name_metric(name: str) -> str:
+    """The key of a metric as people say it."""
+    return _METRICS.get(name, name.replace("_", " "))
+
+
 def say_share(value: float) -> str:
     """0.8734 -> '87.3 %'."""
     return f"{100 * value:.1f}\N{NARROW NO-BREAK SPACE}%"
@@ -19,6 +38,26 @@ def say_share(value: float) -> str:
 def say_number(value: float) -> str:
     """A score with three decimals, and a true minus sign."""
     return f"{value:.3f}".replace("-", _MINUS)
+
+
+def say_signed(value: float) -> str:
+    """0.014 -> '+0.014', with a true minus sign."""
+    return f"{value:+.3f}".replace("-", _MINUS)
+
+
+def say_signed_share(value: float) -> str:
+    """0.0173 -> '+1.7 %'."""
+    return f"{100 * value:+.1f}\N{NARROW NO-BREAK SPACE}%".replace("-", _MINUS)
+
+
+def say_p_value(value: float) -> str:
+    """0.0002 -> '< 0.001'."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def say_plain(value: float) -> str:
+    """A round number without superfluous zeros."""
+    return f"{value:g}".replace("-", _MINUS)
 
 
 def say_count(value: int) -> str:
@@ -41,8 +80,15 @@ def say_memory(megabytes: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 10_000 else f"{megabytes / 1000:.1f} GB"
 
 
+def say_energy(watt_hours: float) -> str:
+    """0.42 -> '0.42 Wh', 1830 -> '1.83 kWh'."""
+    return f"{watt_hours:.2f} Wh" if watt_hours < 1000 else f"{watt_hours / 1000:.2f} kWh"
+
+
 def say_command(words: Sequence[str]) -> str:
     """The words of a command as one would type them."""
+    if words and words[0] == "__main__.py":
+        words = ["python", "-m", "fieldmark", *words[1:]]
     return shlex.join(words)
 
 
@@ -71,6 +117,10 @@ WORDING: Mapping[str, Callable[..., str]] = MappingProxyType(
         "share": say_share,
         "number": say_number,
         "count": say_count,
+        "signed": say_signed,
+        "signed_share": say_signed_share,
+        "p_value": say_p_value,
+        "plain": say_plain,
         "command": say_command,
         "sentence": say_sentence,
     }

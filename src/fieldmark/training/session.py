@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from fieldmark.models.classifier import Classifier
 from fieldmark.recipes import Recipe
 from fieldmark.runs.best import Identity, save_best
 from fieldmark.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fieldmark.runs.energy import EnergyMeter
 from fieldmark.runs.folder import RunFolder
 from fieldmark.runs.provenance import describe_environment, peak_memory_mb
 from fieldmark.training.assembly import Assembler
@@ -69,7 +71,9 @@ def train_run(
             progress = restore_progress(checkpoint)
             resumed_at = None if checkpoint is None else (progress.epoch, progress.batch)
             listener(RunOpened(folder.path, resumed_at))
-            session = _Session(folder, recipe, choose_placement(recipe), listener, profile)
+            placement = choose_placement(recipe)
+            meter = EnergyMeter.start(placement.device)
+            session = _Session(folder, recipe, placement, listener, meter, profile)
             session.run(table, checkpoint, progress)
     except FieldmarkError:
         # Nothing was learned yet: the corrected command may take the same name.
@@ -87,6 +91,7 @@ class _Session:
     recipe: Recipe
     placement: Placement
     listener: Listener
+    meter: EnergyMeter
     is_watched: bool = False
 
     def run(self, table: Table, checkpoint: Checkpoint | None, progress: Progress) -> None:
@@ -105,7 +110,8 @@ class _Session:
             parts = replace(parts, watch=self._watch(parts, progress))
         self._train(parts, identity, progress)
         self._tell_times(parts.watch)
-        self._finish(progress)
+        # Of a run that went on, the energy of its first part is not known.
+        self._finish(progress, self.meter.read() if checkpoint is None else {})
 
     def _watch(self, parts: Parts, progress: Progress) -> StepWatch:
         num_batches = parts.train_loader.num_batches
@@ -176,6 +182,7 @@ class _Session:
         saved_at = time.monotonic()
         gain = self._judge_compiling(parts, progress)
         for event in fit(parts, self.recipe, progress):
+            self.meter.sample()
             if isinstance(event, UpdateDone):
                 due = time.monotonic() - saved_at >= 60 * self.recipe.checkpoint_minutes
                 # The end of an epoch is saved below, with its evaluation.
@@ -227,7 +234,7 @@ class _Session:
             save_checkpoint(self.folder.last_dir, take_checkpoint(parts, progress))
         self.listener(Saved("last", self.folder.last_dir))
 
-    def _finish(self, progress: Progress) -> None:
+    def _finish(self, progress: Progress, energy_wh: Mapping[str, float]) -> None:
         self.folder.drop_decoded()
         self.folder.save_metrics(progress.lines)
         peak = peak_memory_mb()
@@ -238,6 +245,7 @@ class _Session:
                 "seconds": round(progress.total_seconds, 3),
                 "images_per_second": round(speed, 2),
                 "peak_memory_mb": round(peak, 1),
+                **({"energy_wh": dict(energy_wh)} if energy_wh else {}),
             }
         )
         early = is_stopped(self.recipe, progress)

@@ -216,12 +216,16 @@ class Run:
         """What `calibrate` stored; None where it has not been called."""
         return load_calibration(self.folder)
 
-    def report(self) -> WrittenReport:
-        """Write `report.html` anew from the stored predictions."""
+    def report(self, *, search_seconds: float = 0.0) -> WrittenReport:
+        """Write `report.html` anew from the stored predictions.
+
+        For up to about `search_seconds` it looks for the training images most like the worst
+        mistakes; what was read of them is kept in the run.
+        """
         # Here, because training does not wait for what draws charts.
         from fieldmark.reporting.writing import write_report
 
-        return write_report(self.folder, self.table)
+        return write_report(self.folder, self.table, search_seconds=search_seconds)
 
     def _evaluate_augmented(
         self, data: str | Path | Table | None, split: str, words: str, progress: Progress | None
@@ -249,7 +253,7 @@ class Run:
             )
         shown = ", ".join(a.name for a in augmentations)
         notes.append(f"Mean of the probabilities of {len(augmentations)} views: {shown}.")
-        return replace(scores, change=change, notes=tuple(notes))
+        return replace(scores, change=change, notes=(*scores.notes, *notes))
 
     def _choose_images(self, data: str | Path | Table | None, split: str) -> tuple[Table, str]:
         """Labelled images, and what their predictions file is called after."""
@@ -299,7 +303,10 @@ def score_predictions(predictions: Predictions, path: Path, table: Table) -> Eva
     return Evaluation(
         num_images=len(predictions) - len(predictions.errors),
         metrics=compute_metrics(predictions),
-        intervals=compute_intervals(predictions, groups=[row.group or "" for row in table.rows]),
+        intervals=compute_intervals(
+            predictions,
+            groups=None if table is None else [row.group or "" for row in table.rows],
+        ),
         classes=score_classes(predictions),
         predictions=predictions,
         path=path,
