@@ -18,6 +18,8 @@ FieldmarkError                     exit code 2: the input is at fault, and the t
 │   ├── RunNotFoundError           no run folder at this path
 │   ├── RunChangedError            recipe, classes or data differ from what the run was made with
 │   └── StorageError               the disk is full or not writable; what was saved stays
+├── ExportError                    an artifact that cannot be made, read or run as asked
+│   └── ParityError                what was made says other things than the run
 └── TrainingError
     ├── NonFiniteLossError         the loss became infinite or not a number
     └── OutOfMemoryError           the batch does not fit; the text names one that should
@@ -98,6 +100,14 @@ class RunChangedError(RunError):
 
 class StorageError(RunError):
     """Writing failed: disk full or not writable."""
+
+
+class ExportError(FieldmarkError):
+    """An artifact that cannot be made, read or run as asked."""
+
+
+class ParityError(ExportError):
+    """What was made says other things than the run it was made of."""
 
 
 class TrainingError(FieldmarkError):

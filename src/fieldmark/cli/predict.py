@@ -14,7 +14,7 @@ from fieldmark.cli.output import INPUT_AT_FAULT, Output, complain, stdout_for_re
 from fieldmark.errors import FieldmarkError
 
 if TYPE_CHECKING:
-    from fieldmark.evaluation.rows import PredictedRow
+    from fieldmark.evaluation.answers import PredictedRow
 
 DEFAULT_TAGS = 10
 

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
 from pathlib import Path
 
 from fieldmark.data.loaders import build_loader
-from fieldmark.data.sources import read_table
-from fieldmark.data.sources.tabular import READERS
-from fieldmark.data.stores import FolderStore
-from fieldmark.data.table import Row, Table
+from fieldmark.data.table import Table
 from fieldmark.errors import FieldmarkError
+from fieldmark.evaluation.answers import PredictedRow
 from fieldmark.evaluation.collect import collect_predictions
+from fieldmark.evaluation.inputs import read_inputs
 from fieldmark.evaluation.predictions import Predictions
-from fieldmark.evaluation.proposals import ProposedTag, find_proposing, propose_tags
-from fieldmark.runs.predictor import ClassProbability, Predictor
+from fieldmark.evaluation.proposals import find_proposing, propose_tags
+from fieldmark.runs.answers import ClassProbability
+from fieldmark.runs.predictor import Predictor
 
 BATCH_SIZE = 64
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class PredictedRow:
-    """The most probable classes of an image, or the reason why it could not be read.
-
-    `tags` are proposed ones, most likely first, where they were asked for.
-    """
-
-    image: str
-    top: tuple[ClassProbability, ...] = ()
-    tags: tuple[ProposedTag, ...] = ()
-    error: str | None = None
-
-    @property
-    def label(self) -> str:
-        """The first class; empty where the image could not be read."""
-        return self.top[0].label if self.top else ""
 
 
 def predict_table(
@@ -84,7 +65,7 @@ def predict_inputs(
         raise FieldmarkError(f"top: expected a number of classes from 1, not {top}")
     if num_tags:
         find_proposing(predictor)
-    tables = _read_inputs(inputs, columns, image_root, allow_outside)
+    tables = read_inputs(inputs, columns, image_root, allow_outside)
     total, done = sum(map(len, tables)) * (2 if num_tags else 1), 0
 
     def report(part: int, _: int) -> None:
@@ -101,48 +82,6 @@ def predict_inputs(
             done += len(table)
         rows += found
     return rows
-
-
-def _read_inputs(
-    inputs: Iterable[str | Path],
-    columns: Mapping[str, str],
-    image_root: str | Path | None,
-    allow_outside: bool,
-) -> list[Table]:
-    """One table for each table, and one for each run of files and folders between them."""
-    tables = []
-    for is_table, group in groupby(map(str, inputs), key=_is_table):
-        if is_table:
-            tables += [
-                read_table(
-                    source,
-                    columns=columns,
-                    image_root=image_root,
-                    allow_outside=allow_outside,
-                    labelled=False,
-                )
-                for source in group
-            ]
-        else:
-            tables.append(_table_of_files(group))
-    return tables
-
-
-def _is_table(source: str) -> bool:
-    prefixed = ":" in source and not Path(source).exists()
-    return prefixed or Path(source).suffix.lower() in READERS
-
-
-def _table_of_files(sources: Iterable[str]) -> Table:
-    images: list[str] = []
-    for source in sources:
-        if Path(source).is_dir():
-            found = read_table(Path(source), labelled=False)
-            images += [str(Path(source) / row.image) for row in found.rows]
-        else:
-            images.append(source)
-    rows = tuple(Row(image) for image in images)
-    return Table(rows=rows, store=FolderStore(Path()), source="files")
 
 
 def _as_rows(predictions: Predictions) -> list[PredictedRow]:

@@ -16,17 +16,10 @@ from fieldmark.errors import DataError, FieldmarkError
 from fieldmark.models.classifier import Classifier
 from fieldmark.models.probabilities import log_probabilities, rank_classes
 from fieldmark.recipes.schema import Task
+from fieldmark.runs.answers import ClassProbability
 from fieldmark.runs.best import Identity, load_best
 from fieldmark.runs.folder import RunFolder
 from fieldmark.transforms import build_eval_transform
-
-
-@dataclass(frozen=True)
-class ClassProbability:
-    """A class name and its probability."""
-
-    label: str
-    probability: float
 
 
 @dataclass(frozen=True)

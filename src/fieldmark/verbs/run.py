@@ -11,6 +11,7 @@ from fieldmark.data.prepare import hash_table
 from fieldmark.data.sources import build_table, read_table
 from fieldmark.data.table import SPLITS, Table
 from fieldmark.errors import DataError, hint
+from fieldmark.evaluation.answers import PredictedRow
 from fieldmark.evaluation.metrics import (
     ClassScore,
     compute_intervals,
@@ -18,7 +19,7 @@ from fieldmark.evaluation.metrics import (
     score_classes,
 )
 from fieldmark.evaluation.predictions import Predictions, save_predictions
-from fieldmark.evaluation.rows import PredictedRow, predict_inputs, predict_table, without_tags
+from fieldmark.evaluation.rows import predict_inputs, predict_table, without_tags
 from fieldmark.recipes import Recipe
 from fieldmark.reporting.writing import WrittenReport, write_report
 from fieldmark.runs.folder import RunFolder
