@@ -43,8 +43,9 @@ def test_numpy_gives_the_tensors_of_photographs(shared) -> None:
     assert paths
     for interpolation in ("bilinear", "bicubic"):
         record = record_of(image_size=224, crop=0.9, resize="shorter", interpolation=interpolation)
-        with_torch, with_numpy = build_eval_transform(record), Preprocessing.from_json(
-            record.to_json()
+        with_torch, with_numpy = (
+            build_eval_transform(record),
+            Preprocessing.from_json(record.to_json()),
         )
         for path in paths:
             image = Image.open(path).convert("RGB")

@@ -27,6 +27,7 @@ COMMANDS = {
     "train": ("train:train", "Train one run from labelled images and evaluate it."),
     "evaluate": ("evaluate:evaluate", "Score a run on a split or on other labelled images."),
     "predict": ("predict:predict", "Classify files, folders and tables."),
+    "export": ("export:export", "Write a run as an ONNX file or a timm folder, with a proof."),
     "report": ("report:report", "Write the HTML report of runs anew."),
     "recipes": ("recipes:recipes", "List the shipped recipes, or show one whole."),
     "models": ("models:models", "List the models that a recipe can name."),

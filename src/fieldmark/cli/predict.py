@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +38,7 @@ def predict(
     Parameters
     ----------
     run
-        A run folder.
+        A run folder, or what `fieldmark export` made of one: the .onnx file or its folder.
     inputs
         Image files, folders of images, or tables with an `image` column.
     top
@@ -56,17 +57,15 @@ def predict(
         Accept image paths that leave that folder.
     """
     from fieldmark.runs.files import render_csv, save_text
-    from fieldmark.verbs import load_run
 
     columns = dict(pair.partition("=")[::2] for pair in column)
     with stdout_for_results(), output.counting("predicting") as counter:
-        rows = load_run(run).predict(
+        rows = _open(run, _num_tags(tags))(
             inputs,
             top=max(top, 1) if out else top,
             columns=columns,
             image_root=image_root,
             allow_outside=allow_outside,
-            num_tags=_num_tags(tags),
             progress=counter,
         )
     if out is not None:
@@ -83,6 +82,20 @@ def predict(
         complain(f"none of the {len(rows)} images could be read")  # why stands with each image
         return INPUT_AT_FAULT
     return 0
+
+
+def _open(run: Path, num_tags: int) -> Callable[..., list[PredictedRow]]:
+    """What predicts: a run, or without torch an exported file."""
+    from fieldmark.exporting.artifact import find_artifact, open_artifact
+
+    artifact = find_artifact(run)
+    if artifact is None:
+        from fieldmark.verbs import load_run
+
+        return partial(load_run(run).predict, num_tags=num_tags)
+    if num_tags:
+        raise FieldmarkError(f"--tags: {artifact} is an exported file, and proposes no tags")
+    return open_artifact(artifact).predict
 
 
 def _num_tags(words: tuple[int, ...] | None) -> int:

@@ -193,4 +193,7 @@ def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 _Kernel = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-_FILTERS: Mapping[str, tuple[_Kernel, float]] = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0)}
+_FILTERS: Mapping[str, tuple[_Kernel, float]] = {
+    "bilinear": (_triangle, 1.0),
+    "bicubic": (_cubic, 2.0),
+}
