@@ -36,7 +36,13 @@ def predict_table(
         encode_tags=predictor.encode_tags,
     )
     return collect_predictions(
-        predictor.classifier, loader, own, device=predictor.device, top=top, progress=progress
+        predictor.network,
+        loader,
+        own,
+        device=predictor.device,
+        top=top,
+        decode_ahead=True,
+        progress=progress,
     )
 
 
@@ -54,9 +60,12 @@ def predict_inputs(
     image_root: str | Path | None,
     allow_outside: bool,
     num_tags: int = 0,
+    speed_up: Callable[[Predictor, Table], Predictor] | None = None,
     progress: Progress | None = None,
 ) -> list[PredictedRow]:
     """Classify files, folders (recursively, sorted) and tables, in the order given.
+
+    `speed_up` may give the predictor something faster to compute with, for the longest table.
 
     Tables are classified with their tags, files and folders have none. With `num_tags` each row
     gets so many proposed tags, for which the network sees the image alone.
@@ -66,6 +75,8 @@ def predict_inputs(
     if num_tags:
         find_proposing(predictor)
     tables = read_inputs(inputs, columns, image_root, allow_outside)
+    if speed_up is not None and tables:
+        predictor = speed_up(predictor, max(tables, key=len))
     total, done = sum(map(len, tables)) * (2 if num_tags else 1), 0
 
     def report(part: int, _: int) -> None:

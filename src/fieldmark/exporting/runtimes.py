@@ -39,3 +39,8 @@ def run_with_openvino(path: Path, *, threads: int, exact: bool) -> Network:
 def has_openvino() -> bool:
     """Whether OpenVINO is installed."""
     return has_package("openvino")
+
+
+def has_onnxruntime() -> bool:
+    """Whether ONNX Runtime and the exporter are installed."""
+    return all(map(has_package, ("onnxruntime", "onnx", "onnxscript")))

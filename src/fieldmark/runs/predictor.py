@@ -27,7 +27,8 @@ class Predictor:
     """Classifies images as the run's evaluation does.
 
     `transform` maps an RGB image to (3, H, W) float32. `encode_tags` is there where the network
-    takes tags.
+    takes tags. `forward` computes what `classifier` does for whole tables, where something faster
+    was chosen: images (B, 3, H, W) and ids of tags (B, T) or None -> logits (B, outputs).
     """
 
     classifier: Classifier
@@ -36,6 +37,12 @@ class Predictor:
     transform: Callable[[Image.Image], Tensor]
     device: str = "cpu"
     encode_tags: TagEncoder | None = None
+    forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
+
+    @property
+    def network(self) -> Callable[..., Tensor]:
+        """What classifies batches."""
+        return self.classifier if self.forward is None else self.forward
 
     def __call__(
         self,
