@@ -8,7 +8,8 @@ al. 2023, "SmoothQuant", equations 3 and 4).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -24,48 +25,77 @@ Values = NDArray[np.float32]
 
 
 def smooth(model: onnx.ModelProto, images: Values) -> list[str]:
-    """Even out, in place, what linear layers read from layer norms; return the norms' names.
+    """Even out, in place, what the linear layers of a transformer read; return their nodes' names.
 
-    images: (N, 3, H, W) to measure the largest value of each channel on.
+    images: (N, 3, H, W) to measure the largest value of each channel on. Behind a layer norm the
+    factors cost nothing; elsewhere one product per channel is put in front of the layer.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    pairs = _norms(model, weights)
-    if not pairs:
+    sources = _sources(model, weights)
+    if not sources:
         return []
-    largest = _largest_values(model, [node.output[0] for node, _ in pairs], images)
-    for (node, readers), seen in zip(pairs, largest, strict=True):
-        scale, *shift = (_read(weights[name]) for name in node.input[1:])
-        matrices = [_read(weights[reader.input[1]]) for reader in readers]  # (D, O) each
+    largest = _largest_values(model, [source.name for source in sources], images)
+    for source, seen in zip(sources, largest, strict=True):
+        matrices = [_read(weights[reader.input[1]]) for reader in source.readers]  # (D, O) each
         reach = np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0)  # (D,)
         factor = np.maximum(seen, _SMALLEST) ** STRENGTH
         factor /= np.maximum(reach, _SMALLEST) ** (1 - STRENGTH)
         factor = np.maximum(factor, _SMALLEST).astype(np.float32)
-        for name, values in zip(node.input[1:], (scale, *shift), strict=True):
-            _write(weights[name], values / factor)
-        for reader, matrix in zip(readers, matrices, strict=True):
+        for reader, matrix in zip(source.readers, matrices, strict=True):
             _write(weights[reader.input[1]], matrix * factor[:, None])
-    return [node.name for node, _ in pairs]
+        if source.norm is None:
+            _divide(model, source, factor)
+            continue
+        for name in source.norm.input[1:]:
+            _write(weights[name], _read(weights[name]) / factor)
+    return [reader.name for source in sources for reader in source.readers]
 
 
-def _norms(
-    model: onnx.ModelProto, weights: dict[str, onnx.TensorProto]
-) -> list[tuple[onnx.NodeProto, Sequence[onnx.NodeProto]]]:
-    """Layer norms that nothing but matrix products with weights of their own read."""
+@dataclass(frozen=True)
+class _Source:
+    """A tensor that linear layers read; `norm` makes it and nothing else reads it, or is None."""
+
+    name: str
+    readers: tuple[onnx.NodeProto, ...]
+    norm: onnx.NodeProto | None
+
+
+def _sources(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> list[_Source]:
+    makers = {name: node for node in model.graph.node for name in node.output}
+    if not any(node.op_type == "LayerNormalization" for node in model.graph.node):
+        return []
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    outputs = {value.name for value in model.graph.output}
+
+    def is_own(name: str) -> bool:
+        return name in weights and len(readers[name]) == 1
+
     found = []
-    for node in model.graph.node:
-        if node.op_type != "LayerNormalization" or node.output[0] in outputs:
+    for name, nodes in readers.items():
+        linear = [n for n in nodes if n.op_type == "MatMul" and n.input[0] == name]
+        linear = [n for n in linear if is_own(n.input[1])]
+        if not linear or name not in makers:
             continue
-        own = readers.get(node.output[0], [])
-        constants = [*node.input[1:], *(reader.input[1] for reader in own if reader.input)]
-        is_own = all(name in weights and len(readers[name]) == 1 for name in constants)
-        if own and is_own and all(reader.op_type == "MatMul" for reader in own):
-            found.append((node, own))
+        maker = makers[name]
+        is_norm = maker.op_type == "LayerNormalization" and len(linear) == len(nodes)
+        norm = maker if is_norm and all(is_own(n) for n in maker.input[1:]) else None
+        found.append(_Source(name, tuple(linear), norm))
     return found
+
+
+def _divide(model: onnx.ModelProto, source: _Source, factor: Values) -> None:
+    """Put a product with 1 / factor between the tensor and its linear layers."""
+    evened, by = f"{source.name}_evened", f"{source.name}_evening"
+    model.graph.initializer.append(numpy_helper.from_array(1 / factor, by))
+    name = f"{source.readers[0].name.rpartition('/')[0]}/Even"
+    node = onnx.helper.make_node("Mul", [source.name, by], [evened], name=name)
+    for reader in source.readers:
+        reader.input[0] = evened
+    names = [n.name for n in model.graph.node]
+    first = min(names.index(reader.name) for reader in source.readers)
+    model.graph.node.insert(first, node)
 
 
 def _largest_values(

@@ -15,11 +15,11 @@ from fieldmark.data.sources import build_table
 from fieldmark.data.table import Table
 from fieldmark.errors import ExportError, ParityError, hint
 from fieldmark.evaluation.predictions import THRESHOLD
+from fieldmark.exporting import processor
 from fieldmark.exporting.artifact import MODEL_NAME
 from fieldmark.exporting.onnx_export import OPSET, export_onnx, save_model
 from fieldmark.exporting.packages import need_package
 from fieldmark.exporting.parity import FEW_IMAGES, Parity, Runtime, holds, measure_runtime
-from fieldmark.exporting.processor import check_int8
 from fieldmark.exporting.record import ArtifactRecord
 from fieldmark.exporting.runtimes import has_openvino, run_with_onnxruntime, run_with_openvino
 from fieldmark.exporting.samples import Samples, compare_answers, read_samples
@@ -77,7 +77,7 @@ def export(
     folder = folder.absolute()
     _check_folder(folder)
     if precision == "int8":
-        check_int8()
+        processor.check_int8()
     predictor = run.predictor()
     if predictor.encode_tags is not None:
         raise ExportError(
