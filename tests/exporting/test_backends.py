@@ -36,7 +36,7 @@ def test_auto_takes_the_fastest_that_agrees(save_run, monkeypatch) -> None:
     network = predictor.classifier
     speeds = {"eager": 4.0, "bf16": 1.0, "compiled": 3.0, "onnxruntime": 2.0}
     ways = {
-        "bf16": lambda images, tags: network(images, tags) + torch.tensor([1.0, 0.0, 0.0]),
+        "bf16": lambda images, tags: -network(images, tags),
         "compiled": lambda images, tags: network(images, tags),
         "onnxruntime": lambda images, tags: network(images, tags) * (1 + 1e-6),
     }

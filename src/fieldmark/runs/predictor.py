@@ -41,8 +41,11 @@ class Predictor:
 
     @property
     def network(self) -> Callable[..., Tensor]:
-        """What classifies batches."""
-        return self.classifier if self.forward is None else self.forward
+        """What classifies batches, given images and, where there are any, tags."""
+        forward = self.forward
+        if forward is None:
+            return self.classifier
+        return lambda images, tags=None: forward(images, tags)
 
     def __call__(
         self,
