@@ -70,7 +70,7 @@ def quantize(model: onnx.ModelProto, calibration: Values, judge: Judge) -> Itera
                 break
         score, method, best = max(tried, key=lambda entry: entry[0])
         told = f"{method} on {len(calibration)} training images{how}"
-        if score >= WANTED:
+        if score >= WANTED or len(layers) == 1:
             yield Quantized(best, (), told)
         ranked = rank_layers(model, best, calibration[:BATCH_SIZE])
         for count in _steps(len(ranked)):
@@ -109,6 +109,9 @@ class _Quantizer:
         )
 
         options: dict[str, Any] = {"MatMulConstBOnly": True}
+        if BETWEEN_LAYERS[0] not in self._kinds:
+            # Layers of a transformer write to fp32: their sums have outliers that 8 bits cut off.
+            options["OpTypesToExcludeOutputQuantization"] = list(LAYERS)
         if method == "Percentile":
             options["CalibPercentile"] = 99.99
         with _silence():

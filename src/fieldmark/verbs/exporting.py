@@ -162,7 +162,8 @@ class _Making:
             self.tell(f"int8{kept}: {agreement.top1:.1%} of the decisions are the same")
             if holds("int8", agreement):
                 return found
-        assert found is not None  # quantize yields at least one
+        if found is None:
+            raise ExportError("int8: the network has no layer that could be computed in 8 bits")
         return found
 
     def _runtimes(self, path: Path, samples: Samples) -> tuple[Runtime, ...]:
