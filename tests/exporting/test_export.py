@@ -26,10 +26,8 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 NETWORKS = {
-    "vit-mlp": {"name": "test_vit", "head": "mlp"},
-    "vit-ifa": {"name": "test_vit", "head": "ifa"},
-    "shifted": {"name": "test_vit", "patches": "shifted"},
-    "rotated": {"name": "test_vit", "patches": "rotated"},
+    "shifted patches, mlp head": {"name": "test_vit", "patches": "shifted", "head": "mlp"},
+    "rotated patches, ifa head": {"name": "test_vit", "patches": "rotated", "head": "ifa"},
     "resnet-cifar": {"name": "resnet20-cifar"},
     "cnn-baseline": {"name": "cnn-baseline", "image_size": 107},
 }
