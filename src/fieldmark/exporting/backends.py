@@ -191,10 +191,10 @@ class _Trying:
         if len(trials) == 1:
             return f"about {seconds:.0f} s of work are too little to try others"
         found = next(t for t in trials if t.name == best)
-        off = (
-            "" if best == "eager" else f"; probabilities differ by up to {found.max_difference:.1e}"
+        return (
+            f"the fastest of those whose probabilities differ by at most {self._bound:g} on "
+            f"{len(self._images)} images ({told}); it differs by up to {found.max_difference:.1e}"
         )
-        return f"the fastest within {self._bound:g} on {len(self._images)} images ({told}){off}"
 
     def _eager_trial(self) -> Trial:
         return Trial("eager", self._eager_ms, 0.0, True)
