@@ -19,6 +19,8 @@ FieldmarkError                     exit code 2: the input is at fault, and the t
 │   ├── RunChangedError            recipe, classes or data differ from what the run was made with
 │   └── StorageError               the disk is full or not writable; what was saved stays
 ├── InspectionError                a figure that cannot be drawn as asked
+├── ExportError                    an artifact that cannot be made, read or run as asked
+│   └── ParityError                what was made says other things than the run
 └── TrainingError
     ├── NonFiniteLossError         the loss became infinite or not a number
     └── OutOfMemoryError           the batch does not fit; the text names one that should
@@ -103,6 +105,14 @@ class StorageError(RunError):
 
 class InspectionError(FieldmarkError):
     """A figure that cannot be drawn as asked."""
+
+
+class ExportError(FieldmarkError):
+    """An artifact that cannot be made, read or run as asked."""
+
+
+class ParityError(ExportError):
+    """What was made says other things than the run it was made of."""
 
 
 class TrainingError(FieldmarkError):

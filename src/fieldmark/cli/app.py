@@ -32,6 +32,7 @@ COMMANDS = {
     "inspect": ("inspect:inspect", "Look inside a run: figures of what it learned and why."),
     "compare": ("compare:compare", "Hold runs against each other: intervals, tests, costs."),
     "long-tail": ("long_tail:long_tail", "Compare remedies for rare classes."),
+    "export": ("export:export", "Write a run as an ONNX file or a timm folder, with a proof."),
     "report": ("report:report", "Write the HTML report of runs anew."),
     "recipes": ("recipes:recipes", "List the shipped recipes, or show one whole."),
     "models": ("models:models", "List the models that a recipe can name."),

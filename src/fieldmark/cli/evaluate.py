@@ -18,6 +18,7 @@ def evaluate(
     calibrate: bool = False,
     coverage: float | None = None,
     keep: float | None = None,
+    backend: str = "auto",
     output: Output = Output(),
 ) -> None:
     """Predict a split of the run's images, or other labelled images, and score the predictions.
@@ -41,6 +42,9 @@ def evaluate(
         Share of images whose label set shall hold the true class. Default: 0.9.
     keep
         Share of validation images that the thresholds of "unknown" let pass. Default: 0.95.
+    backend
+        What computes: auto, eager, bf16, compiled, onnxruntime or openvino. auto tries them on a
+        few images and takes the fastest whose probabilities differ by at most 0.001 from eager's.
     """
     from fieldmark.cli.results import describe_evaluation
     from fieldmark.cli.trust import describe_calibration
@@ -57,7 +61,9 @@ def evaluate(
                 keep=KEEP if keep is None else keep,
                 progress=counter,
             )
-        scores = opened.evaluate(data, split=split, tta=tta, progress=counter)
+        scores = opened.evaluate(data, split=split, tta=tta, backend=backend, progress=counter)
+    if scores.backend is not None:
+        output.tell(scores.backend.sentence)
     result, shown = describe_evaluation(opened, scores, split)
     if calibrated is not None:
         is_own_val = data is None and split == "val"

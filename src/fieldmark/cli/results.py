@@ -100,6 +100,7 @@ def describe_evaluation(
         "errors": [{"image": i, "error": reason} for i, reason in scores.errors.items()],
         "predictions": str(scores.path),
         "notes": list(scores.notes),
+        "backend": None if scores.backend is None else dict(scores.backend.to_json()),
     }
     if scores.without_tags is not None:
         result["without_tags"] = {

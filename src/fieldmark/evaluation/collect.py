@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import torch
@@ -15,7 +16,7 @@ from fieldmark.evaluation.predictions import TOP_K, Predictions, PredictionsColl
 
 
 def collect_predictions(
-    model: nn.Module,
+    model: Callable[..., Tensor],
     loader: Batches,
     table: Table,
     *,
@@ -23,18 +24,23 @@ def collect_predictions(
     precision: str = "fp32",
     top: int = TOP_K,
     sets: SetRule | None = None,
+    decode_ahead: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Run `model` over the rows of `table`, which `loader` gives in order, and keep what it says.
 
-    `sets` also chooses a label set for each image. The model is left in the mode it was in.
+    `model` maps images, and tags where the loader encodes them, to logits; a module is left in the
+    mode it was in. `sets` also chooses a label set for each image. `decode_ahead` reads the next
+    batch while the model works on one, for loaders without processes of their own.
     """
     collector = PredictionsCollector(table, top=top, sets=sets)
-    was_training = model.training
-    model.eval()
+    was_training = isinstance(model, nn.Module) and model.training
+    if isinstance(model, nn.Module):
+        model.eval()
     done = 0
+    batches = loader.epoch(0)
     with torch.inference_mode(), autocast(device, precision):
-        for batch in loader.epoch(0):
+        for batch in _read_ahead(batches) if decode_ahead else batches:
             for position, reason in batch.unreadable:
                 collector.fail(position, reason)
             if len(batch.images):
@@ -43,8 +49,17 @@ def collect_predictions(
             done += len(batch.images) + len(batch.unreadable)
             if progress is not None:
                 progress(done, len(table))
-    model.train(was_training)
+    if isinstance(model, nn.Module):
+        model.train(was_training)
     return collector.finish()
+
+
+def _read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = pool.submit(next, batches, None)
+        while (batch := waiting.result()) is not None:
+            waiting = pool.submit(next, batches, None)
+            yield batch
 
 
 def _inputs(batch: Batch, device: str) -> tuple[Tensor, ...]:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import groupby
-from pathlib import Path
 
 from fieldmark.data.loaders import Loader, build_loader
-from fieldmark.data.sources import read_table
-from fieldmark.data.sources.tabular import READERS
-from fieldmark.data.stores import FolderStore
-from fieldmark.data.table import Row, Table
+from fieldmark.data.table import Table
 from fieldmark.errors import FieldmarkError
+from fieldmark.evaluation.answers import PredictedRow
 from fieldmark.evaluation.calibration import calibrate_predictions
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.conformal import SetRule, refuse_multilabel, require_spread
 from fieldmark.evaluation.predictions import Predictions
-from fieldmark.evaluation.proposals import ProposedTag, find_proposing, propose_tags
+from fieldmark.evaluation.proposals import find_proposing, propose_tags
 from fieldmark.evaluation.rejection import RejectionRule
-from fieldmark.runs.predictor import ClassProbability, Predictor
+from fieldmark.runs.answers import ClassProbability
+from fieldmark.runs.predictor import Predictor
 
 BATCH_SIZE = 64
 Progress = Callable[[int, int], None]
@@ -42,27 +39,6 @@ class Caution:
 NO_CAUTION = Caution()
 
 
-@dataclass(frozen=True)
-class PredictedRow:
-    """The most probable classes of an image, or the reason why it could not be read.
-
-    `tags` are proposed ones, most likely first, `label_set` the classes of its conformal set, most
-    probable first, and `unknown` whether it was rejected, where they were asked for.
-    """
-
-    image: str
-    top: tuple[ClassProbability, ...] = ()
-    tags: tuple[ProposedTag, ...] = ()
-    error: str | None = None
-    label_set: tuple[str, ...] | None = None
-    unknown: bool | None = None
-
-    @property
-    def label(self) -> str:
-        """The first class; empty where the image could not be read."""
-        return self.top[0].label if self.top else ""
-
-
 def predict_table(
     predictor: Predictor,
     table: Table,
@@ -75,12 +51,13 @@ def predict_table(
     """Run the predictor over a table whose classes are its own, with the tags it has."""
     own, loader = open_table(predictor, table, batch_size=batch_size)
     return collect_predictions(
-        predictor.classifier,
+        predictor.network,
         loader,
         own,
         device=predictor.device,
         top=top,
         sets=sets,
+        decode_ahead=True,
         progress=progress,
     )
 
@@ -106,31 +83,31 @@ def without_tags(table: Table) -> Table:
     return replace(table, rows=tuple(replace(row, tags=None) for row in table.rows))
 
 
-def predict_inputs(
-    predictor: Predictor,
-    inputs: Iterable[str | Path],
-    *,
-    top: int,
-    columns: Mapping[str, str],
-    image_root: str | Path | None,
-    allow_outside: bool,
-    num_tags: int = 0,
-    caution: Caution = NO_CAUTION,
-    progress: Progress | None = None,
-) -> list[PredictedRow]:
-    """Classify files, folders (recursively, sorted) and tables, in the order given.
-
-    Tables are classified with their tags, files and folders have none. With `num_tags` each row
-    gets so many proposed tags, for which the network sees the image alone. `caution` asks for
-    calibrated probabilities, label sets and "unknown".
-    """
+def check_asked(predictor: Predictor, *, top: int, num_tags: int, caution: Caution) -> None:
+    """Raise where the predictor cannot answer what `predict_tables` is going to be asked."""
     if top < 1:
         raise FieldmarkError(f"top: expected a number of classes from 1, not {top}")
     if num_tags:
         find_proposing(predictor)
     if caution != NO_CAUTION:
         refuse_multilabel(predictor.task)
-    tables = _read_inputs(inputs, columns, image_root, allow_outside)
+
+
+def predict_tables(
+    predictor: Predictor,
+    tables: Sequence[Table],
+    *,
+    top: int,
+    num_tags: int = 0,
+    caution: Caution = NO_CAUTION,
+    progress: Progress | None = None,
+) -> list[PredictedRow]:
+    """Classify the images of tables, in the order given, with the tags they have.
+
+    With `num_tags` each row gets so many proposed tags, for which the network sees the image
+    alone. `caution` asks for calibrated probabilities, label sets and "unknown".
+    """
+    check_asked(predictor, top=top, num_tags=num_tags, caution=caution)
     total, done = sum(map(len, tables)) * (2 if num_tags else 1), 0
 
     def report(part: int, _: int) -> None:
@@ -148,48 +125,6 @@ def predict_inputs(
             done += len(table)
         rows += found
     return rows
-
-
-def _read_inputs(
-    inputs: Iterable[str | Path],
-    columns: Mapping[str, str],
-    image_root: str | Path | None,
-    allow_outside: bool,
-) -> list[Table]:
-    """One table for each table, and one for each run of files and folders between them."""
-    tables = []
-    for is_table, group in groupby(map(str, inputs), key=_is_table):
-        if is_table:
-            tables += [
-                read_table(
-                    source,
-                    columns=columns,
-                    image_root=image_root,
-                    allow_outside=allow_outside,
-                    labelled=False,
-                )
-                for source in group
-            ]
-        else:
-            tables.append(_table_of_files(group))
-    return tables
-
-
-def _is_table(source: str) -> bool:
-    prefixed = ":" in source and not Path(source).exists()
-    return prefixed or Path(source).suffix.lower() in READERS
-
-
-def _table_of_files(sources: Iterable[str]) -> Table:
-    images: list[str] = []
-    for source in sources:
-        if Path(source).is_dir():
-            found = read_table(Path(source), labelled=False)
-            images += [str(Path(source) / row.image) for row in found.rows]
-        else:
-            images.append(source)
-    rows = tuple(Row(image) for image in images)
-    return Table(rows=rows, store=FolderStore(Path()), source="files")
 
 
 def _as_rows(predictions: Predictions, caution: Caution) -> list[PredictedRow]:

@@ -16,17 +16,10 @@ from fieldmark.errors import DataError, FieldmarkError
 from fieldmark.models.classifier import Classifier
 from fieldmark.models.probabilities import log_probabilities, rank_classes
 from fieldmark.recipes.schema import Task
+from fieldmark.runs.answers import ClassProbability
 from fieldmark.runs.best import Identity, load_best
 from fieldmark.runs.folder import RunFolder
 from fieldmark.transforms import build_eval_transform
-
-
-@dataclass(frozen=True)
-class ClassProbability:
-    """A class name and its probability."""
-
-    label: str
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,8 @@ class Predictor:
     """Classifies images as the run's evaluation does.
 
     `transform` maps an RGB image to (3, H, W) float32. `encode_tags` is there where the network
-    takes tags.
+    takes tags. `forward` computes what `classifier` does for whole tables, where something faster
+    was chosen: images (B, 3, H, W) and ids of tags (B, T) or None -> logits (B, outputs).
     """
 
     classifier: Classifier
@@ -43,6 +37,15 @@ class Predictor:
     transform: Callable[[Image.Image], Tensor]
     device: str = "cpu"
     encode_tags: TagEncoder | None = None
+    forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
+
+    @property
+    def network(self) -> Callable[..., Tensor]:
+        """What classifies batches, given images and, where there are any, tags."""
+        forward = self.forward
+        if forward is None:
+            return self.classifier
+        return lambda images, tags=None: forward(images, tags)
 
     def __call__(
         self,

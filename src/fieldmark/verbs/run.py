@@ -12,6 +12,7 @@ from fieldmark.data.prepare import hash_table
 from fieldmark.data.sources import build_table, read_table
 from fieldmark.data.table import SPLITS, Table
 from fieldmark.errors import DataError, hint
+from fieldmark.evaluation.answers import PredictedRow
 from fieldmark.evaluation.augmented import (
     augment_predictor,
     choose_augmentations,
@@ -19,6 +20,7 @@ from fieldmark.evaluation.augmented import (
 )
 from fieldmark.evaluation.change import Change, measure_change
 from fieldmark.evaluation.doubts import note_doubts
+from fieldmark.evaluation.inputs import read_inputs
 from fieldmark.evaluation.metrics import (
     ClassScore,
     compute_intervals,
@@ -30,12 +32,13 @@ from fieldmark.evaluation.rows import (
     BATCH_SIZE,
     NO_CAUTION,
     Caution,
-    PredictedRow,
-    predict_inputs,
+    check_asked,
     predict_table,
+    predict_tables,
     without_tags,
 )
 from fieldmark.evaluation.trust import COVERAGE, KEEP, Calibration
+from fieldmark.exporting.backends import EVALUATE_BOUND, PREDICT_BOUND, Choice, choose_backend
 from fieldmark.recipes import Recipe
 from fieldmark.runs.best import load_selected
 from fieldmark.runs.folder import RunFolder
@@ -60,7 +63,7 @@ class Evaluation:
 
     without_tags: the same of the same images without their tags, for a run that takes tags and
         images that have some. change: test-time augmentation against the plain predictions, where
-        these are stored too. notes: sentences for people.
+        these are stored too. notes: sentences for people. backend: what computed.
     """
 
     num_images: int
@@ -72,6 +75,7 @@ class Evaluation:
     without_tags: Evaluation | None = None
     change: Change | None = None
     notes: tuple[str, ...] = ()
+    backend: Choice | None = None
 
     @property
     def errors(self) -> Mapping[str, str]:
@@ -114,9 +118,13 @@ class Run:
         *,
         split: str = "test",
         tta: str | int | None = None,
+        backend: str = "auto",
         progress: Progress | None = None,
     ) -> Evaluation:
         """Predict a split of the run's own images, or other labelled images, and score them.
+
+        `backend` is one of `exporting.backends.BACKENDS`; auto takes one other than eager only
+        where it is faster and no probability differs by more than 0.001.
 
         The predictions are stored in the run. Other images must have labels the run knows. A run
         that takes tags is scored with the images' tags and, in `without_tags`, without them.
@@ -128,14 +136,15 @@ class Run:
             return self._evaluate_augmented(data, split, str(tta), progress)
         table, name = self._choose_images(data, split)
         predictor = self.predictor(choose_device())
+        choice = choose_backend(predictor, table, backend, bound=EVALUATE_BOUND)
+        predictor = replace(predictor, forward=choice.backend)
         path = self.folder.predictions_path(name)
         num_bare = sum(not row.tags for row in table.rows)
         if predictor.encode_tags is None or num_bare == len(table):
-            scores = score_predictions(
-                predict_table(predictor, table, progress=progress), path, table
-            )
-            notes = (*scores.notes, NO_TAGS)
-            return scores if predictor.encode_tags is None else replace(scores, notes=notes)
+            found = predict_table(predictor, table, progress=progress)
+            scores = score_predictions(found, path, table)
+            notes = scores.notes if predictor.encode_tags is None else (*scores.notes, NO_TAGS)
+            return replace(scores, notes=notes, backend=choice)
         halves = _in_halves(progress)
         found = predict_table(predictor, table, progress=halves[0])
         scores = score_predictions(found, path, table)
@@ -147,9 +156,10 @@ class Run:
                 bare, self.folder.predictions_path(f"{name}-without-tags"), table
             ),
             notes=(*scores.notes, *((note,) if num_bare else ())),
+            backend=choice,
         )
 
-    def predict(
+    def predict(  # noqa: PLR0913 - the options of a public verb
         self,
         inputs: Iterable[str | Path],
         *,
@@ -159,26 +169,30 @@ class Run:
         allow_outside: bool = False,
         num_tags: int = 0,
         caution: Caution = NO_CAUTION,
+        backend: str = "auto",
+        told: Callable[[Choice], None] | None = None,
         progress: Progress | None = None,
     ) -> list[PredictedRow]:
         """Classify files, folders and tables; rows come in input order, failed ones in place.
 
         Tables are classified with their column `tags`, if the run takes tags. `num_tags` asks for
         so many proposed tags per image; the run must have learned to (`model.tags.propose`).
-
         `caution`, which `Run.caution` builds, asks for calibrated probabilities, label sets and
-        "unknown".
+        "unknown". `backend` as for `evaluate`, with a bound of 0.02; `told` hears which one was
+        chosen.
         """
-        return predict_inputs(
-            self.predictor(choose_device()),
-            inputs,
-            top=top,
-            columns=columns or {},
-            image_root=image_root,
-            allow_outside=allow_outside,
-            num_tags=num_tags,
-            caution=caution,
-            progress=progress,
+        predictor = self.predictor(choose_device())
+        # Before the images are looked for, which may be many.
+        check_asked(predictor, top=top, num_tags=num_tags, caution=caution)
+        tables = read_inputs(inputs, columns or {}, image_root, allow_outside)
+        if tables:
+            longest = max(tables, key=len)
+            choice = choose_backend(predictor, longest, backend, bound=PREDICT_BOUND)
+            predictor = replace(predictor, forward=choice.backend)
+            if told is not None:
+                told(choice)
+        return predict_tables(
+            predictor, tables, top=top, num_tags=num_tags, caution=caution, progress=progress
         )
 
     def calibrate(

@@ -1,0 +1,1 @@
+"""Exporting: artifacts that run without torch, with a proof that they say the same."""

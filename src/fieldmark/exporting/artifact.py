@@ -1,0 +1,180 @@
+"""`Artifact`: an exported ONNX file that classifies; imports no torch.
+
+A folder made by `fieldmark export` stands for the file in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.data.images import decode_image
+from fieldmark.data.stores import without_place
+from fieldmark.data.table import Table
+from fieldmark.errors import ExportError, FieldmarkError, UnreadableImageError
+from fieldmark.evaluation.answers import PredictedRow
+from fieldmark.evaluation.inputs import read_inputs
+from fieldmark.exporting.packages import need_package
+from fieldmark.exporting.preprocessing import Preprocessing
+from fieldmark.exporting.record import INPUT, ArtifactRecord
+from fieldmark.recipes.schema import Task
+from fieldmark.runs.answers import ClassProbability
+
+MODEL_NAME = "model.onnx"
+BATCH_SIZE = 16
+Progress = Callable[[int, int], None]
+Values = NDArray[np.float32]
+
+
+def find_artifact(path: Path) -> Path | None:
+    """The ONNX file that `path` is or holds; None where it is something else, as a run folder."""
+    if path.suffix == ".onnx":
+        return path
+    inside = path / MODEL_NAME
+    return inside if inside.is_file() and not (path / "recipe.yaml").is_file() else None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An ONNX file with its record, run by ONNX Runtime on the CPU."""
+
+    path: Path
+    record: ArtifactRecord
+    session: Any
+
+    def __call__(self, images: Values) -> Values:
+        """(B, 3, H, W) -> logits (B, outputs)."""
+        logits: Values = self.session.run(None, {INPUT: images})[0]
+        return logits
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """RGB image -> (3, H, W)."""
+        return self.record.preprocessing
+
+    def predict(
+        self,
+        inputs: Iterable[str | Path],
+        *,
+        top: int = 5,
+        columns: Mapping[str, str] | None = None,
+        image_root: str | Path | None = None,
+        allow_outside: bool = False,
+        progress: Progress | None = None,
+    ) -> list[PredictedRow]:
+        """Classify files, folders and tables as `Run.predict` does; rows in input order."""
+        if top < 1:
+            raise FieldmarkError(f"top: expected a number of classes from 1, not {top}")
+        tables = read_inputs(inputs, columns or {}, image_root, allow_outside)
+        total = sum(map(len, tables))
+        rows: list[PredictedRow] = []
+        for table in tables:
+            for batch in _decoded_ahead(table, self.preprocessing):
+                rows += self._classify(batch, top)
+                if progress is not None:
+                    progress(len(rows), total)
+        return rows
+
+    def _classify(self, batch: Sequence[_Decoded], top: int) -> Iterator[PredictedRow]:
+        readable = [entry.values for entry in batch if entry.values is not None]
+        probability = iter(())
+        if readable:
+            probability = iter(probabilities(self(np.stack(readable)), self.record.task))
+        for entry in batch:
+            if entry.values is None:
+                yield PredictedRow(entry.image, error=entry.reason)
+                continue
+            row = next(probability)
+            # Among equals the lower index comes first, as the run has it.
+            best = np.argsort(-row, kind="stable")[:top]
+            names = self.record.class_names
+            answers = (ClassProbability(names[place], float(row[place])) for place in best)
+            yield PredictedRow(entry.image, tuple(answers))
+
+
+def open_artifact(path: Path, *, threads: int = 0) -> Artifact:
+    """Load an exported file; `threads` 0 uses all cores. Raises `ExportError`."""
+    need_package("onnxruntime", extra="onnx", what="an ONNX file")
+    if not path.is_file():
+        raise ExportError(f"{path}: there is no such file. `fieldmark export RUN` makes one")
+    session = open_session(path, threads=threads)
+    metadata = session.get_modelmeta().custom_metadata_map
+    return Artifact(path, ArtifactRecord.from_metadata(metadata, path), session)
+
+
+def open_session(model: Path | bytes, *, threads: int = 0) -> Any:
+    """ONNX Runtime's session of a file or of its bytes, on the CPU."""
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as faults
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or num_cores()
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except (faults.Fail, faults.InvalidProtobuf, faults.InvalidGraph, faults.NotImplemented) as e:
+        place = "the graph" if isinstance(model, bytes) else model
+        reason = str(e).splitlines()[0]
+        raise ExportError(f"{place}: ONNX Runtime cannot load it: {reason}") from e
+
+
+def probabilities(logits: Values, task: Task) -> Values:
+    """(B, outputs) -> (B, K), one rule per task, as `models.probabilities` has them."""
+    if task == "multiclass":
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
+    if task == "binary":
+        logits = np.concatenate([-logits, logits], axis=1)
+    # Halves of the real line apart, so that no exponential overflows.
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """An image ready for the network, or the reason why there is none."""
+
+    image: str
+    values: Values | None = None
+    reason: str = ""
+
+
+def _decoded_ahead(table: Table, preprocess: Preprocessing) -> Iterator[list[_Decoded]]:
+    """Batches in order; the next ones are decoded while the network works on one."""
+    names = [row.image for row in table.rows]
+    starts = range(0, len(names), BATCH_SIZE)
+
+    def decode(start: int) -> list[_Decoded]:
+        return [_decode(table, name, preprocess) for name in names[start : start + BATCH_SIZE]]
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead: list[Future[list[_Decoded]]] = []
+        for start in starts:
+            ahead.append(pool.submit(decode, start))
+            if len(ahead) > 2:
+                yield ahead.pop(0).result()
+        for future in ahead:
+            yield future.result()
+
+
+def _decode(table: Table, name: str, preprocess: Preprocessing) -> _Decoded:
+    try:
+        return _Decoded(name, preprocess(decode_image(table.store.read(name))))
+    except UnreadableImageError as error:
+        return _Decoded(name, reason=without_place(str(error), name))

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+import fieldmark as fm
+from fieldmark.cli import main
+from fieldmark.errors import ExportError
+from fieldmark.exporting import backends, building
+from fieldmark.exporting.backends import choose_backend
+from fieldmark.exporting.building import build_eager, fold_norms
+from fieldmark.runs.predictor import load_predictor
+
+
+def opened(path):
+    run = fm.load_run(path)
+    return load_predictor(run.folder), run._own_split("test")
+
+
+def choose(path, wanted: str, bound: float = 1e-3):
+    return choose_backend(*opened(path), wanted, bound=bound)
+
+
+def test_small_tables_stay_with_eager(save_run) -> None:
+    choice = choose(save_run(name="test_vit"), "auto")
+    assert choice.backend is None
+    assert choice.sentence == "computed by eager: for 9 images a calibration does not pay"
+
+
+def test_auto_takes_the_fastest_that_agrees(save_run, monkeypatch) -> None:
+    path = save_run(name="test_vit")
+    predictor, table = opened(path)
+    network = predictor.classifier
+    speeds = {"eager": 4.0, "bf16": 1.0, "compiled": 3.0, "onnxruntime": 2.0}
+    ways = {
+        "bf16": lambda images, tags: -network(images, tags),
+        "compiled": lambda images, tags: network(images, tags),
+        "onnxruntime": lambda images, tags: network(images, tags) * (1 + 1e-6),
+    }
+    built = {name: lambda _, name=name: ways[name] for name in ways}
+    monkeypatch.setattr(backends, "_BUILDERS", built)
+    monkeypatch.setattr(backends, "FEWEST_IMAGES", 1)
+    monkeypatch.setattr(backends, "_SETUP_SECONDS", dict.fromkeys(ways, 0.0))
+    monkeypatch.setattr(backends, "_computes_bf16", lambda device: True)
+    monkeypatch.setattr(backends, "has_onnxruntime", lambda: True)
+    names = {id(way): name for name, way in ways.items()}
+    monkeypatch.setattr(
+        backends._Trying, "_time", lambda self, way: speeds[names.get(id(way), "eager")]
+    )
+    choice = choose_backend(predictor, table, "auto", bound=1e-3)
+    assert choice.name == "onnxruntime"
+    assert choice.backend is ways["onnxruntime"]
+    assert [trial.agrees for trial in choice.trials] == [True, False, True, True]
+    assert "at most 0.001" in choice.sentence and "bf16 1.0 ms (off by" in choice.sentence
+    assert json.dumps(choice.to_json())
+
+
+def test_auto_tries_nothing_that_takes_longer_than_it_saves(save_run, monkeypatch) -> None:
+    monkeypatch.setattr(backends, "FEWEST_IMAGES", 1)
+    choice = choose(save_run(name="test_vit"), "auto")
+    assert choice.name == "eager"
+    assert "are too little to try others" in choice.sentence
+
+
+def test_a_way_that_fails_is_noted_and_left(save_run, monkeypatch) -> None:
+    def fail(_):
+        raise RuntimeError("no such kernel\nand more")
+
+    monkeypatch.setattr(backends, "_BUILDERS", {"bf16": fail})
+    monkeypatch.setattr(backends, "FEWEST_IMAGES", 1)
+    monkeypatch.setattr(backends, "_SETUP_SECONDS", {"bf16": 0.0})
+    monkeypatch.setattr(backends, "_computes_bf16", lambda device: True)
+    path = save_run(name="test_vit")
+    choice = choose(path, "auto")
+    assert choice.name == "eager"
+    assert choice.to_json()["trials"][1] == {"name": "bf16", "fault": "no such kernel"}
+    with pytest.raises(ExportError, match="--backend bf16: cannot compute this network here: no"):
+        choose(path, "bf16")
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "test_vit", "resnet20-cifar"])
+def test_bf16_is_near_eager(name, save_run) -> None:
+    choice = choose(save_run(name=name), "bf16")
+    trial = choice.trials[-1]
+    assert trial.name == "bf16" and 0 < trial.max_difference < 0.05
+    assert "as asked" in choice.sentence
+
+
+def test_openvino_is_within_the_bound_of_evaluation(cnn) -> None:
+    pytest.importorskip("openvino")
+    trial = choose(cnn.run.path, "openvino").trials[-1]
+    assert trial.agrees and trial.max_difference < 1e-4
+
+
+def test_a_backend_gives_the_same_metrics(cnn, capsys) -> None:
+    path = cnn.run.path
+    scores = {}
+    for backend in ("eager", "onnxruntime"):
+        main(["evaluate", str(path), "--backend", backend, "--json", "--quiet"])
+        scores[backend] = json.loads(capsys.readouterr().out)
+        assert scores[backend]["backend"]["name"] == backend
+    assert scores["onnxruntime"]["metrics"] == pytest.approx(scores["eager"]["metrics"], abs=1e-4)
+
+
+def test_an_unknown_backend_is_refused(save_run) -> None:
+    with pytest.raises(ExportError, match=r"--backend openvin: .* Did you mean 'openvino'\?"):
+        choose(save_run(name="test_vit"), "openvin")
+
+
+def test_norms_are_folded_without_changing_the_answer(save_run) -> None:
+    predictor, _ = opened(save_run(name="resnet10t"))
+    images = torch.randn(4, 3, 32, 32)
+    folded = copy.deepcopy(predictor.classifier)
+    assert fold_norms(folded, images) > 10
+    with torch.inference_mode():
+        expected = predictor.classifier(images)
+        torch.testing.assert_close(folded(images), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_linear_layers_of_onednn_are_those_of_torch(save_run, monkeypatch) -> None:
+    predictor, _ = opened(save_run(name="test_vit", head="mlp"))
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this torch has no such operator")
+    monkeypatch.setattr(building, "onednn_linear_pays", lambda: True)
+    swapped = build_eager(predictor)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = predictor.classifier(images)
+        torch.testing.assert_close(swapped(images, None), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_onednn_is_left_where_torch_has_it_not(monkeypatch) -> None:
+    def gone(*_: object) -> torch.Tensor:
+        raise RuntimeError("unknown operator")
+
+    monkeypatch.setattr(building, "_onednn_linear", gone)
+    assert building._measure_onednn() is False
