@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fieldmark.verbs.audit import Check, check
     from fieldmark.verbs.comparing import compare
+    from fieldmark.verbs.exporting import export
     from fieldmark.verbs.inspecting import inspect
     from fieldmark.verbs.run import Evaluation, Run, load_run
     from fieldmark.verbs.training import train
 
-__all__ = ["Check", "Evaluation", "Run", "check", "compare", "inspect", "load_run", "train"]
+__all__ = [
+    "Check",
+    "Evaluation",
+    "Run",
+    "check",
+    "compare",
+    "export",
+    "inspect",
+    "load_run",
+    "train",
+]
 
 _HOMES = {
     "Check": "fieldmark.verbs.audit",
@@ -23,6 +34,7 @@ _HOMES = {
     "Run": "fieldmark.verbs.run",
     "check": "fieldmark.verbs.audit",
     "compare": "fieldmark.verbs.comparing",
+    "export": "fieldmark.verbs.exporting",
     "inspect": "fieldmark.verbs.inspecting",
     "load_run": "fieldmark.verbs.run",
     "train": "fieldmark.verbs.training",
