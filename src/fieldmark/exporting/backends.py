@@ -248,7 +248,7 @@ def _read_calibration(predictor: Predictor, table: Table) -> Batch | None:
 
 def _computes_bf16(device: str) -> bool:
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     found = torch.cpu.get_capabilities()
