@@ -32,7 +32,7 @@ from fieldmark.runs.predictor import Predictor
 
 BACKENDS = ("auto", "eager", "bf16", "compiled", "onnxruntime", "openvino")
 EVALUATE_BOUND = 1e-3
-PREDICT_BOUND = 0.02
+PREDICT_BOUND = 0.01
 
 CALIBRATION_IMAGES = 32
 FEWEST_IMAGES = 256

@@ -138,7 +138,7 @@ class Run:
 
         Tables are classified with their column `tags`, if the run takes tags. `num_tags` asks for
         so many proposed tags per image; the run must have learned to (`model.tags.propose`).
-        `backend` as for `evaluate`, with a bound of 0.02; `told` hears which one was chosen.
+        `backend` as for `evaluate`, with a bound of 0.01; `told` hears which one was chosen.
         """
 
         def speed_up(predictor: Predictor, table: Table) -> Predictor:
