@@ -76,7 +76,7 @@ def predict(
         Accept image paths that leave that folder.
     backend
         What computes: auto, eager, bf16, compiled, onnxruntime or openvino. auto tries them on a
-        few images and takes the fastest that decides alike, with probabilities within 0.02 of
+        few images and takes the fastest that decides alike, with probabilities within 0.01 of
         eager's. An exported file is always run by ONNX Runtime.
     """
     from fieldmark.runs.files import render_csv, save_text

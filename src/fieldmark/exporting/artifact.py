@@ -85,7 +85,7 @@ class Artifact:
 
     def _classify(self, batch: Sequence[_Decoded], top: int) -> Iterator[PredictedRow]:
         readable = [entry.values for entry in batch if entry.values is not None]
-        probability = iter(())
+        probability: Iterator[Values] = iter(())
         if readable:
             probability = iter(probabilities(self(np.stack(readable)), self.record.task))
         for entry in batch:
@@ -131,7 +131,8 @@ def probabilities(logits: Values, task: Task) -> Values:
     """(B, outputs) -> (B, K), one rule per task, as `models.probabilities` has them."""
     if task == "multiclass":
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
+        shares: Values = shifted / shifted.sum(axis=1, keepdims=True)
+        return shares
     if task == "binary":
         logits = np.concatenate([-logits, logits], axis=1)
     # Halves of the real line apart, so that no exponential overflows.

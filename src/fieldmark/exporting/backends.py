@@ -32,7 +32,7 @@ from fieldmark.runs.predictor import Predictor
 
 BACKENDS = ("auto", "eager", "bf16", "compiled", "onnxruntime", "openvino")
 EVALUATE_BOUND = 1e-3
-PREDICT_BOUND = 0.02
+PREDICT_BOUND = 0.01
 
 CALIBRATION_IMAGES = 32
 FEWEST_IMAGES = 256
@@ -248,7 +248,7 @@ def _read_calibration(predictor: Predictor, table: Table) -> Batch | None:
 
 def _computes_bf16(device: str) -> bool:
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     found = torch.cpu.get_capabilities()

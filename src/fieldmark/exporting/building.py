@@ -50,7 +50,8 @@ def build_bf16(predictor: Predictor) -> Backend:
         converted = converted.to(memory_format=torch.channels_last)
 
     def compute(images: Tensor, tags: Tensor | None) -> Tensor:
-        return converted(images.to(torch.bfloat16, memory_format=layout), tags).float()
+        logits: Tensor = converted(images.to(torch.bfloat16, memory_format=layout), tags)
+        return logits.float()
 
     try:
         with torch.inference_mode():
@@ -60,7 +61,8 @@ def build_bf16(predictor: Predictor) -> Backend:
 
         def autocast(images: Tensor, tags: Tensor | None) -> Tensor:
             with torch.autocast(device_type, dtype=torch.bfloat16):
-                return original(images, tags).float()
+                logits: Tensor = original(images, tags)
+            return logits.float()
 
         return autocast
     return compute
@@ -168,6 +170,7 @@ def fold_norms(classifier: Classifier, images: Tensor) -> int:
         for convolution, norm in pairs
         if sum(c is convolution for c, _ in pairs) == 1 and sum(n is norm for _, n in pairs) == 1
     ]
+    once = [(c, n) for c, n in once if n.running_mean is not None]
     for convolution, norm in once:
         _fold(convolution, norm)
         _replace(classifier, norm, _after_norm(norm))
@@ -175,11 +178,14 @@ def fold_norms(classifier: Classifier, images: Tensor) -> int:
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:  # it would normalise each batch by itself
+        return
     convolution.weight, convolution.bias = fuse_conv_bn_weights(
         convolution.weight,
         convolution.bias,
-        norm.running_mean,
-        norm.running_var,
+        mean,
+        variance,
         norm.eps,
         norm.weight,
         norm.bias,

@@ -18,7 +18,7 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 def run_with_onnxruntime(path: Path, *, threads: int) -> Network:
     """Images (B, 3, H, W) -> logits (B, outputs)."""
     session = open_session(path, threads=threads)
-    return lambda images: session.run([OUTPUT], {INPUT: images})[0]  # type: ignore[no-any-return]
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
 def run_with_openvino(path: Path, *, threads: int, exact: bool) -> Network:

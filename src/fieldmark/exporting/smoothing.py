@@ -38,9 +38,9 @@ def smooth(model: onnx.ModelProto, images: Values) -> list[str]:
     for source, seen in zip(sources, largest, strict=True):
         matrices = [_read(weights[reader.input[1]]) for reader in source.readers]  # (D, O) each
         reach = np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0)  # (D,)
-        factor = np.maximum(seen, _SMALLEST) ** STRENGTH
-        factor /= np.maximum(reach, _SMALLEST) ** (1 - STRENGTH)
-        factor = np.maximum(factor, _SMALLEST).astype(np.float32)
+        ratio = np.maximum(seen, _SMALLEST) ** STRENGTH
+        ratio /= np.maximum(reach, _SMALLEST) ** (1 - STRENGTH)
+        factor: Values = np.maximum(ratio, _SMALLEST).astype(np.float32)
         for reader, matrix in zip(source.readers, matrices, strict=True):
             _write(weights[reader.input[1]], matrix * factor[:, None])
         if source.norm is None:

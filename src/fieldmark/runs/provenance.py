@@ -35,6 +35,11 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
+def fieldmark_version() -> str:
+    """Of this package; empty where it runs without being installed."""
+    return _version("fieldmark") or ""
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from fieldmark import __version__
 from fieldmark.data.scan import hash_content
 from fieldmark.data.sources import build_table
 from fieldmark.data.table import Table
@@ -28,6 +27,7 @@ from fieldmark.runs.best import load_best
 from fieldmark.runs.checkpoints import WEIGHTS_NAME
 from fieldmark.runs.files import save_folder, save_json
 from fieldmark.runs.predictor import Predictor
+from fieldmark.runs.provenance import fieldmark_version
 from fieldmark.verbs.run import Run
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class _Making:
             opset=OPSET,
             threshold=None if identity.task == "multiclass" else THRESHOLD,
             weights=hash_content((best / WEIGHTS_NAME).read_bytes()),
-            version=__version__,
+            version=fieldmark_version(),
         )
 
     def _proof_images(self) -> tuple[Samples, str]:

@@ -178,7 +178,7 @@ class Run:
         Tables are classified with their column `tags`, if the run takes tags. `num_tags` asks for
         so many proposed tags per image; the run must have learned to (`model.tags.propose`).
         `caution`, which `Run.caution` builds, asks for calibrated probabilities, label sets and
-        "unknown". `backend` as for `evaluate`, with a bound of 0.02; `told` hears which one was
+        "unknown". `backend` as for `evaluate`, with a bound of 0.01; `told` hears which one was
         chosen.
         """
         predictor = self.predictor(choose_device())
