@@ -16,6 +16,7 @@ FieldmarkError                     exit code 2: the input is at fault, and the t
 ├── RunError
 │   ├── RunExistsError             the run folder is already there
 │   ├── RunNotFoundError           no run folder at this path
+│   ├── NonFiniteAnswerError       a network that answers with NaN or infinity
 │   ├── RunChangedError            recipe, classes or data differ from what the run was made with
 │   └── StorageError               the disk is full or not writable; what was saved stays
 ├── InspectionError                a figure that cannot be drawn as asked
@@ -85,6 +86,10 @@ class WeightsError(ModelError):
 
 class RunError(FieldmarkError):
     """A run folder that cannot be used as asked."""
+
+
+class NonFiniteAnswerError(RunError):
+    """A network that answers with NaN or infinity."""
 
 
 class RunExistsError(RunError):

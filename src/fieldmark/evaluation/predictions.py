@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fieldmark.data.stores import without_place
 from fieldmark.data.table import Row, Table
-from fieldmark.errors import RunError
+from fieldmark.errors import NonFiniteAnswerError, RunError
 from fieldmark.evaluation.conformal import SetRule
 from fieldmark.evaluation.spread import Spread
 from fieldmark.models.probabilities import log_probabilities, rank_classes
@@ -98,7 +98,7 @@ class PredictionsCollector:
     def add(self, positions: Tensor, logits: Tensor) -> None:
         """Take the logits (B, outputs) of the rows at `positions` (B,).
 
-        Raises `RunError` where they are not finite.
+        Raises `NonFiniteAnswerError` where they are not finite.
         """
         rows = positions.numpy()
         logits = logits.double().cpu()
@@ -158,7 +158,7 @@ class PredictionsCollector:
         is_broken = ~logits.isfinite().all(dim=1).numpy()
         if is_broken.any():
             first = self.table.rows[rows[is_broken][0]].image
-            raise RunError(
+            raise NonFiniteAnswerError(
                 f"{first}: the network's answer is not finite (NaN or infinite), as for "
                 f"{is_broken.sum()} of {len(rows)} images of its batch. Its weights are damaged "
                 "or training diverged: train again with a lower optim.lr, optim.clip_norm=1 or "

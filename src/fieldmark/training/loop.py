@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from fieldmark.data.loaders import Batch, Batches
-from fieldmark.errors import NonFiniteLossError
+from fieldmark.errors import NonFiniteAnswerError, NonFiniteLossError
 from fieldmark.evaluation.metrics import is_better
 from fieldmark.models.classifier import HeadOnly
 from fieldmark.recipes.schema import Recipe
@@ -151,8 +151,9 @@ def _open_losses(parts: Parts, recipe: Recipe, progress: Progress) -> RunningLos
 
     def check(value: float, batch: int, update: int) -> None:
         if not math.isfinite(value):
+            place = f"in epoch {epoch + 1}, batch {batch + 1}"
             raise NonFiniteLossError(
-                _explain_not_finite(value, recipe, parts.schedule, (epoch, batch, update))
+                f"the loss became {value} {place} {_name_cures(recipe, parts.schedule, update)}"
             )
 
     return RunningLoss(
@@ -258,7 +259,7 @@ def _update(parts: Parts, recipe: Recipe, progress: Progress) -> None:
 def _finish_epoch(parts: Parts, recipe: Recipe, progress: Progress) -> EpochDone:
     start = time.perf_counter()
     with parts.watch.phase("metrics"):
-        val = dict(parts.evaluate(parts.evaluated_model)) if parts.evaluate else {}
+        val = _evaluate(parts, recipe, progress)
     lr = recipe.optim.lr * parts.schedule.factor(max(0, progress.updates - 1))
     if "nll" in val:
         parts.schedule.observe(val["nll"])
@@ -283,6 +284,19 @@ def _finish_epoch(parts: Parts, recipe: Recipe, progress: Progress) -> EpochDone
     progress.epoch, progress.batch = progress.epoch + 1, 0
     progress.loss_sum, progress.epoch_images, progress.epoch_seconds = 0.0, 0, 0.0
     return done
+
+
+def _evaluate(parts: Parts, recipe: Recipe, progress: Progress) -> dict[str, float]:
+    """Scores on val; none without one. The last update may have broken weights unseen."""
+    if parts.evaluate is None:
+        return {}
+    try:
+        return dict(parts.evaluate(parts.evaluated_model))
+    except NonFiniteAnswerError as error:
+        told = _name_cures(recipe, parts.schedule, max(0, progress.updates - 1))
+        raise NonFiniteLossError(
+            f"the loss on val became NaN after epoch {progress.epoch + 1} {told}"
+        ) from error
 
 
 def _ends_group(recipe: Recipe, batches_done: int, num_batches: int) -> bool:
@@ -317,10 +331,7 @@ def _describe_step(
     )
 
 
-def _explain_not_finite(
-    value: float, recipe: Recipe, schedule: Schedule, place: tuple[int, int, int]
-) -> str:
-    epoch, batch, update = place  # from 0
+def _name_cures(recipe: Recipe, schedule: Schedule, update: int) -> str:
     lr = recipe.optim.lr * schedule.factor(update)
     cures = [f"a lower optim.lr ({recipe.optim.lr / 10:g})", "optim.clip_norm=1.0"]
     if recipe.precision != "fp32":
@@ -328,7 +339,6 @@ def _explain_not_finite(
     if recipe.optim.warmup == 0:
         cures.append("optim.warmup=0.1")
     return (
-        f"the loss became {value} in epoch {epoch + 1}, batch {batch + 1} "
         f"(update {update + 1}) at learning rate {lr:.3g}. Try {', '.join(cures)}. "
         "The last checkpoint is from before it"
     )
