@@ -1,0 +1,83 @@
+"""All benchmarks in turn: product, peer, ratio, limit. Hours; each part can be run alone.
+
+    python benchmarks/run_all.py [PART ...] [--out FOLDER]
+
+What a part prints is also kept in FOLDER/<part>.txt (runs/benchmarks by default); docs/benchmarks.md
+holds the last ones. Parts that need the folder `shared` beside the project, or a peer that is not
+installed, say so in one line and are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[1] / "shared"
+LEAVES = SHARED / "data" / "leaves"
+PHOTOS = Path(tempfile.gettempdir()) / "fieldmark-photos"
+
+PARTS: dict[str, list[list[str]]] = {
+    "features": [["stored_features.py"]],
+    "photos": [["loading.py", "photos", str(PHOTOS), "2000"]],
+    "loading": [["loading.py", "speed", str(LEAVES / "images"), str(PHOTOS)]],
+    "memory": [
+        ["loading.py", "memory", str(LEAVES / "images"), number]
+        for number in ("1000", "10000", "100000")
+    ],
+    "step": [["training_step.py"]],
+    "peers": [["peers.py"]],
+    "pieces": [["pieces.py"]],
+    "patches": [["patches.py"]],
+    "inference": [["inference.py", "backends"], ["inference.py", "endtoend"]],
+    "intervals": [["intervals.py"]],
+    "audit": [["audit.py"]],
+    "landscape": [["landscape_speed.py"]],
+}
+NEED_SHARED = {"loading", "memory"}
+
+
+def main() -> None:
+    """Run the parts that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    given = parser.parse_args()
+    unknown = [part for part in given.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", flush=True)
+    failed = [part for part in given.parts or PARTS if not run_part(part, given.out)]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; what they said stands in {given.out}")
+
+
+def run_part(name: str, out: Path) -> bool:
+    """Run the commands of a part; whether all of them ended well."""
+    print(f"\n## {name}", flush=True)
+    if name in NEED_SHARED and not LEAVES.is_dir():
+        print("skipped: no folder 'shared' beside the project")
+        return True
+    with (out / f"{name}.txt").open("w", encoding="utf-8") as kept:
+        for words in PARTS[name]:
+            command = [sys.executable, str(HERE / words[0]), *words[1:]]
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    print(line, end="", flush=True)
+                    kept.write(line)
+            if process.returncode:
+                return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
