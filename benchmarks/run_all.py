@@ -2,9 +2,9 @@
 
     python benchmarks/run_all.py [PART ...] [--out FOLDER]
 
-What a part prints is also kept in FOLDER/<part>.txt (runs/benchmarks by default); docs/benchmarks.md
-holds the last ones. Parts that need the folder `shared` beside the project, or a peer that is not
-installed, say so in one line and are skipped.
+What a part prints is also kept in FOLDER/<part>.txt (runs/benchmarks by default), and
+docs/benchmarks.md holds the last ones. Parts that need the folder `shared` beside the project, or a
+peer that is not installed, say so in one line and are skipped.
 """
 
 from __future__ import annotations

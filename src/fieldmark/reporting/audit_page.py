@@ -8,7 +8,6 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fieldmark.data.audit.auditing import Audit
@@ -19,8 +18,8 @@ from fieldmark.data.audit.groups import CopyGroup
 from fieldmark.data.audit.odd import ODD_KINDS, OddImage
 from fieldmark.data.class_sizes import PARTS_RULE
 from fieldmark.errors import StorageError
+from fieldmark.reporting.page import build_environment
 from fieldmark.reporting.thumbnails import Thumbnails
-from fieldmark.reporting.wording import WORDING
 from fieldmark.runs.files import save_text
 
 MARK = '<meta name="generator" content="fieldmark audit'
@@ -82,7 +81,7 @@ class Content:
 
 def render_audit(audit: Audit, deep: DeepAudit | None, findings: Sequence[Finding]) -> str:
     """The page as HTML. It holds all it shows; names are shown as text whatever they contain."""
-    environment = _build_environment()
+    environment = build_environment()
     style = "".join(environment.get_template(n).render() for n in ("report.css", "audit.css.j2"))
     page = environment.get_template("audit.html.j2").render(
         content=_gather(audit, deep, tuple(findings)),
@@ -185,15 +184,3 @@ class _Pictures:
 def _box(loss: CropLoss) -> tuple[float, float, float, float]:
     width, height = loss.width * loss.keeps[0], loss.height * loss.keeps[1]
     return (loss.width - width) / 2, (loss.height - height) / 2, width, height
-
-
-def _build_environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("fieldmark.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(WORDING)
-    return environment

@@ -21,7 +21,7 @@ def render_page(template: str, **content: object) -> str:
     Its script is allowed by its digest alone, so nothing that a class name or a file name smuggles
     in could run even if it were not escaped.
     """
-    environment = _build_environment()
+    environment = build_environment()
     script = environment.get_template("report.js").render()
     page = environment.get_template(template).render(
         **content,
@@ -33,7 +33,8 @@ def render_page(template: str, **content: object) -> str:
     return as_text(page)
 
 
-def _build_environment() -> Environment:
+def build_environment() -> Environment:
+    """Where templates are found, escaped, with the figures and the words that they use."""
     environment = Environment(
         loader=PackageLoader("fieldmark.reporting"),
         autoescape=True,

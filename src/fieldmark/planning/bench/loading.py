@@ -15,11 +15,12 @@ from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.table import Table
 from fieldmark.planning.bench.records import LoadBench, LoadEpoch
 from fieldmark.recipes import Recipe
+from fieldmark.recipes.schema import Statistics
 from fieldmark.runs.provenance import peak_memory_mb
 from fieldmark.transforms import build_train_transform, build_transform_record
 
 NUM_EPOCHS = 3
-_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_HALF = Statistics(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def bench_loading(

@@ -106,7 +106,7 @@ def _build_training(classifier: Classifier, recipe: Recipe, limits: MachineLimit
         with autocast(device, precision):
             loss = functional.cross_entropy(classifier(images).float(), targets)
         optimizer.zero_grad()
-        scaler.scale(loss).backward()
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.step(optimizer)
         scaler.update()
         return loss
