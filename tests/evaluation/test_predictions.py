@@ -10,6 +10,7 @@ import torch
 from fieldmark.data.stores import MemoryStore
 from fieldmark.data.table import Row, Table
 from fieldmark.errors import RunError
+from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.evaluation.predictions import (
     PredictionsCollector,
     load_predictions,
@@ -17,11 +18,13 @@ from fieldmark.evaluation.predictions import (
 )
 
 
-def collect(num_classes: int = 20, task: str = "multiclass") -> PredictionsCollector:
+def collect(
+    num_classes: int = 20, task: str = "multiclass", *, with_spread: bool = True
+) -> PredictionsCollector:
     names = tuple(f"class {i}" for i in range(num_classes))
     rows = tuple(Row(f"{i}.png", (names[i % num_classes],)) for i in range(6))
     table = Table(rows, MemoryStore({}), "test", task, names)  # type: ignore[arg-type]
-    collector = PredictionsCollector(table)
+    collector = PredictionsCollector(table, with_spread=with_spread)
     torch.manual_seed(0)
     collector.add(torch.tensor([4, 0, 1, 2, 5]), torch.randn(5, num_classes))
     collector.fail(3, "truncated")
@@ -43,6 +46,14 @@ def test_file_without_squared_errors_reads_as_before(tmp_path: Path) -> None:
     path = tmp_path / "test.parquet"
     save_predictions(replace(collect().finish(), squared_error=None), path)
     assert load_predictions(path).squared_error is None
+
+
+def test_scores_alone_are_the_same_without_what_label_sets_need() -> None:
+    full, plain = collect().finish(), collect(with_spread=False).finish()
+    assert full.spread is not None and plain.spread is None
+    assert np.array_equal(full.top_index, plain.top_index)
+    assert np.array_equal(full.top_probability, plain.top_probability, equal_nan=True)
+    assert compute_metrics(full) == compute_metrics(plain)
 
 
 def test_store_keeps_k_classes_of_many() -> None:

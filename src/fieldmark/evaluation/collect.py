@@ -25,15 +25,17 @@ def collect_predictions(
     top: int = TOP_K,
     sets: SetRule | None = None,
     decode_ahead: bool = False,
+    with_spread: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Run `model` over the rows of `table`, which `loader` gives in order, and keep what it says.
 
     `model` maps images, and tags where the loader encodes them, to logits; a module is left in the
     mode it was in. `sets` also chooses a label set for each image. `decode_ahead` reads the next
-    batch while the model works on one, for loaders without processes of their own.
+    batch while the model works on one, for loaders without processes of their own. `with_spread`
+    false leaves out what label sets and temperatures need, for scores alone.
     """
-    collector = PredictionsCollector(table, top=top, sets=sets)
+    collector = PredictionsCollector(table, top=top, sets=sets, with_spread=with_spread)
     was_training = isinstance(model, nn.Module) and model.training
     if isinstance(model, nn.Module):
         model.eval()

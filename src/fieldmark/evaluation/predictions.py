@@ -77,8 +77,19 @@ class Predictions:
 class PredictionsCollector:
     """Gathers batches of logits into `Predictions`; holds O(N x k)."""
 
-    def __init__(self, table: Table, *, top: int = TOP_K, sets: SetRule | None = None) -> None:
-        """Take the rows to come. `sets` also chooses a label set for each image."""
+    def __init__(
+        self,
+        table: Table,
+        *,
+        top: int = TOP_K,
+        sets: SetRule | None = None,
+        with_spread: bool = True,
+    ) -> None:
+        """Take the rows to come. `sets` also chooses a label set for each image.
+
+        `with_spread` false leaves out what temperatures and label sets derive from, which takes
+        dozens of passes over all classes.
+        """
         self.table = table
         self.index = table.class_index
         count = len(table)
@@ -93,7 +104,8 @@ class PredictionsCollector:
         self.predicted: list[tuple[int, ...]] = [()] * count
         self.targets = [self._targets_of(row) for row in table.rows]
         self.errors: dict[str, str] = {}
-        self.spread = None if table.task == "multilabel" else Spread.empty(count)
+        has_spread = table.task != "multilabel" and (with_spread or sets is not None)
+        self.spread = Spread.empty(count) if has_spread else None
 
     def add(self, positions: Tensor, logits: Tensor) -> None:
         """Take the logits (B, outputs) of the rows at `positions` (B,).
@@ -104,14 +116,18 @@ class PredictionsCollector:
         logits = logits.double().cpu()
         self._check_finite(rows, logits)
         log_probability = log_probabilities(logits, self.table.task)  # (B, K)
-        values, indices = rank_classes(log_probability, log_probability.shape[1])  # (B, K)
+        # Of all K classes where their order is needed, else of the first k.
+        num_ranked = self.k if self.spread is None else log_probability.shape[1]
+        values, indices = rank_classes(log_probability, num_ranked)  # (B, num_ranked)
         self.top_index[rows] = indices[:, : self.k].numpy()
         self.top_probability[rows] = values[:, : self.k].exp().numpy()
         self._add_squared_error(rows, log_probability.exp())
-        if self.spread is None:
+        if self.table.task == "multilabel":
             self._add_sets(rows, log_probability)
             return
         self._add_single(rows, log_probability)
+        if self.spread is None:
+            return
         targets = [self.targets[row][0] if self.targets[row] else UNKNOWN for row in rows]
         self.spread.add(rows, logits, values, indices, torch.tensor(targets))
         if self.sets is not None:

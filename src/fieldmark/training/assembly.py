@@ -286,6 +286,7 @@ class Assembler:
                     val,
                     device=self.placement.device,
                     precision=self.placement.precision,
+                    with_spread=False,
                 )
             )
 
