@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from fieldmark.data.loaders import Batch, Batches
 from fieldmark.data.table import Table
-from fieldmark.evaluation.conformal import SetRule
-from fieldmark.evaluation.predictions import TOP_K, Predictions, PredictionsCollector
+from fieldmark.evaluation.predictions import Predictions, PredictionsCollector
 
 
 def collect_predictions(
@@ -22,20 +21,18 @@ def collect_predictions(
     *,
     device: str = "cpu",
     precision: str = "fp32",
-    top: int = TOP_K,
-    sets: SetRule | None = None,
     decode_ahead: bool = False,
-    with_spread: bool = True,
+    into: PredictionsCollector | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Run `model` over the rows of `table`, which `loader` gives in order, and keep what it says.
 
     `model` maps images, and tags where the loader encodes them, to logits; a module is left in the
-    mode it was in. `sets` also chooses a label set for each image. `decode_ahead` reads the next
-    batch while the model works on one, for loaders without processes of their own. `with_spread`
-    false leaves out what label sets and temperatures need, for scores alone.
+    mode it was in. `decode_ahead` reads the next batch while the model works on one, for loaders
+    without processes of their own. `into` says what is kept of each image, if not what
+    `PredictionsCollector` keeps by itself.
     """
-    collector = PredictionsCollector(table, top=top, sets=sets, with_spread=with_spread)
+    collector = into or PredictionsCollector(table)
     was_training = isinstance(model, nn.Module) and model.training
     if isinstance(model, nn.Module):
         model.eval()

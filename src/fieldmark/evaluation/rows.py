@@ -12,7 +12,7 @@ from fieldmark.evaluation.answers import PredictedRow
 from fieldmark.evaluation.calibration import calibrate_predictions
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.conformal import SetRule, refuse_multilabel, require_spread
-from fieldmark.evaluation.predictions import Predictions
+from fieldmark.evaluation.predictions import Predictions, PredictionsCollector
 from fieldmark.evaluation.proposals import find_proposing, propose_tags
 from fieldmark.evaluation.rejection import RejectionRule
 from fieldmark.runs.answers import ClassProbability
@@ -55,9 +55,8 @@ def predict_table(
         loader,
         own,
         device=predictor.device,
-        top=top,
-        sets=sets,
         decode_ahead=True,
+        into=PredictionsCollector(own, top=top, sets=sets),
         progress=progress,
     )
 

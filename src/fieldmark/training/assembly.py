@@ -25,6 +25,7 @@ from fieldmark.data.tags import (
 )
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.metrics import compute_metrics
+from fieldmark.evaluation.predictions import PredictionsCollector
 from fieldmark.models.classifier import Classifier, HeadOnly, build_classifier
 from fieldmark.models.probabilities import num_outputs
 from fieldmark.recipes import Recipe
@@ -286,7 +287,7 @@ class Assembler:
                     val,
                     device=self.placement.device,
                     precision=self.placement.precision,
-                    with_spread=False,
+                    into=PredictionsCollector(val, with_spread=False),
                 )
             )
 
