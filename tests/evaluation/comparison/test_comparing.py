@@ -45,6 +45,12 @@ def test_equal_models_are_said_to_score_the_same(invent: InventRun) -> None:
     assert pair.interval[0] < 0 < pair.interval[1], "agreement on 120 images is no certainty"
 
 
+def test_an_ensemble_is_no_seed_of_its_first_member(invent: InventRun) -> None:
+    member, ensemble = invent("member", seed=0), invent("ensemble", seed=1)
+    (ensemble / "ensemble.json").write_text("{}")
+    assert [row.num_seeds for row in fm.compare([member, ensemble]).rows] == [1, 1]
+
+
 def test_order_of_the_runs_plays_no_part(invent: InventRun) -> None:
     runs = [invent("a"), invent("b", head="mlp", skill=3.0), invent("c", head="ifa", skill=1.0)]
     assert fm.compare(runs) == fm.compare(runs[::-1]) == fm.compare([runs[1], *runs])

@@ -84,7 +84,9 @@ class Contender:
 
     @cached_property
     def recipe_key(self) -> str:
-        """The recipe without what has no bearing on what is learned."""
+        """The recipe without what has no bearing on what is learned; of an ensemble its place."""
+        if self.folder.ensemble_path.is_file():
+            return self.path  # the recipe in its folder is that of its first member
         values = self.recipe.model_dump(mode="json")
         kept = {key: value for key, value in values.items() if key not in NO_BEARING}
         return json.dumps(kept, sort_keys=True)
