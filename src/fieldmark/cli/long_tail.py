@@ -94,7 +94,7 @@ def _as_table(found: LongTail) -> Table:
     )
     table.add_column("method", no_wrap=True)
     for name in found.methods[0].scores:
-        table.add_column(NAMES[name], justify="right")
+        table.add_column(NAMES[name], justify="right", no_wrap=True)
     for method in found.methods:
         table.add_row(method.method, *(_say(value) for value in method.scores.values()))
     table.add_section()
@@ -114,7 +114,7 @@ def _closing_lines(found: LongTail) -> list[str]:
     lines.append("         head, middle and tail: mean recall of their classes; thirds by size")
     if len(found.seeds) > 1:
         lines.append(
-            "         +- is the standard deviation between seeds; differences are seed by seed"
+            "         ± is the standard deviation between seeds; differences are seed by seed"
         )
     else:
         lines.append("         one seed: differences may be chance; --seeds 3 shows the spread")
@@ -123,7 +123,8 @@ def _closing_lines(found: LongTail) -> list[str]:
 
 def _say(value: Spreading, sign: str = "") -> str:
     told = f"{value.mean:{sign}.3f}"
-    return told if value.deviation is None else f"{told} +- {value.deviation:.3f}"
+    # Below it, so that five columns fit 80 characters.
+    return told if value.deviation is None else f"{told}\n± {value.deviation:.3f}"
 
 
 def _as_json(found: LongTail) -> dict[str, object]:
