@@ -64,7 +64,7 @@ def test_every_method_runs_over_the_seeds_and_the_backbone_once(
     main([*words, "--quiet"])  # nothing is trained again
     shown = capsys.readouterr().out
     assert folder.metrics_path.stat().st_mtime_ns == written
-    for text in (*METHODS, "focal - plain", "+-", "thirds by size"):
+    for text in (*METHODS, "focal - plain", "±", "thirds by size"):
         assert text in shown
     told = refusal(*words, "--set", "optim.lr=0.5", capsys=capsys)
     assert "was trained with another recipe" in told
