@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fieldmark.data.audit.auditing import Audit
-from fieldmark.data.audit.classes import MIN_TEST, TEST_SHARE
+from fieldmark.data.audit.classes import MIN_TEST, TEST_SHARE, ClassSize
 from fieldmark.data.audit.groups import CopyGroup, Kind
 from fieldmark.data.audit.odd import ODD_KINDS
 from fieldmark.data.class_sizes import PARTS_RULE
@@ -160,15 +160,10 @@ def _classes(audit: Audit) -> Iterator[Finding]:
     if not classes:
         return
     largest, smallest = classes[0], classes[-1]
-    sizes = Counter(entry.size for entry in classes)
-    told = ", ".join(f"{sizes[size]} {size}" for size in ("head", "middle", "tail"))
-    ratio = largest.num_images / smallest.num_images
-    yield Finding(
-        "classes",
-        "look" if ratio >= 3 else "fine",
-        f"{largest.num_images:,} images in the largest ({largest.name}), {smallest.num_images:,} "
-        f"in the smallest ({smallest.name}), {ratio:.1f} to 1: {told} ({PARTS_RULE}).",
-    )
+    if largest.num_images == smallest.num_images:
+        yield Finding("classes", "fine", f"{largest.num_images:,} images in each class.")
+    else:
+        yield _unequal_classes(classes)
     small = [entry for entry in classes if entry.is_too_small]
     if small:
         named = _name([f"{entry.name} ({entry.num_test})" for entry in reversed(small)])
@@ -182,6 +177,19 @@ def _classes(audit: Audit) -> Iterator[Finding]:
             f"pictures {where}: {named}. One mistake moves such a class by 20 points or more.",
             "Collect more, or read their scores as anecdotes.",
         )
+
+
+def _unequal_classes(classes: Sequence[ClassSize]) -> Finding:
+    largest, smallest = classes[0], classes[-1]
+    sizes = Counter(entry.size for entry in classes)
+    told = ", ".join(f"{sizes[size]} {size}" for size in ("head", "middle", "tail"))
+    ratio = largest.num_images / smallest.num_images
+    return Finding(
+        "classes",
+        "look" if ratio >= 3 else "fine",
+        f"{largest.num_images:,} images in the largest ({largest.name}), {smallest.num_images:,} "
+        f"in the smallest ({smallest.name}), {ratio:.1f} to 1: {told} ({PARTS_RULE}).",
+    )
 
 
 def _tags(audit: Audit) -> Iterator[Finding]:
