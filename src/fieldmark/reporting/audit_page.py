@@ -18,7 +18,7 @@ from fieldmark.data.audit.groups import CopyGroup
 from fieldmark.data.audit.odd import ODD_KINDS, OddImage
 from fieldmark.data.class_sizes import PARTS_RULE
 from fieldmark.errors import StorageError
-from fieldmark.reporting.page import build_environment
+from fieldmark.reporting.environment import build_environment
 from fieldmark.reporting.thumbnails import Thumbnails
 from fieldmark.runs.files import save_text
 
