@@ -34,6 +34,13 @@ def test_drawings_are_stored_as_png_and_svg_and_listed_once(tmp_path: Path) -> N
         assert b"<svg" in (folder.figures_dir / f"{entry.stem}.svg").read_bytes()
 
 
+def test_a_drawing_may_have_a_page(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    save_drawings(folder, [replace(draw("map"), page="<!doctype html>"), draw("layer1")])
+    assert [entry.has_page for entry in load_figures(folder)] == [True, False]
+    assert (folder.figures_dir / "features-resnet18.a1-map.html").is_file()
+
+
 def test_a_file_name_cannot_leave_the_folder(tmp_path: Path) -> None:
     (entry,) = save_drawings(RunFolder(tmp_path), [draw("../../a b<script>.jpg")])
     assert entry.stem == "features-resnet18.a1-..-..-a-b-script-.jpg"

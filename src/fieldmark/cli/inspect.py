@@ -126,6 +126,7 @@ def inspect(
             {
                 "png": str(folder / f"{entry.stem}.png"),
                 "svg": str(folder / f"{entry.stem}.svg"),
+                "page": str(folder / f"{entry.stem}.html") if entry.has_page else None,
                 "what": entry.what,
                 "title": entry.title,
                 "caption": entry.caption,
@@ -135,7 +136,9 @@ def inspect(
         "notes": notes,
     }
     shown = [f"note     {note}" for note in notes]
-    shown += [f"figure   {entry.stem}.png  {entry.title}" for entry in entries]
+    for entry in entries:
+        shown.append(f"figure   {entry.stem}.png  {entry.title}")
+        shown += [f"page     {entry.stem}.html"] if entry.has_page else []
     output.answer(result, *shown, f"stored   {folder}")
 
 

@@ -89,7 +89,10 @@ def draw_atlas(subject: Subject, options: InspectOptions) -> Drawing:
         "stand above the middle one of their images."
     )
     figure = draw_spots(spots, title=title, subtitle=caption)
-    return Drawing("neighbours", subject.model, f"map-{options.split}", title, caption, figure)
+    page = _as_page(render_atlas(spots, table.store, title=caption), title)
+    return Drawing(
+        "neighbours", subject.model, f"map-{options.split}", title, caption, figure, page
+    )
 
 
 def draw_spots(spots: Sequence[Spot], *, title: str, subtitle: str) -> Figure:
@@ -166,6 +169,23 @@ def render_atlas(spots: Sequence[Spot], store: ImageStore, *, title: str) -> str
         f'<script type="application/json">{data}</script><script>{_SCRIPT}</script></figure>'
     )
 
+
+def _as_page(piece: str, title: str) -> str:
+    """A piece as a page of its own, which can load nothing."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+        f"<title>{_safe(title)}</title><style>{_PAGE_STYLE}</style></head>"
+        f"<body><h1>{_safe(title)}</h1>{piece}</body></html>"
+    )
+
+
+_PAGE_STYLE = (
+    ":root{color-scheme:light dark}body{max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "font:1rem/1.5 system-ui,sans-serif}h1{font-size:1.3rem}.atlas{max-width:none!important}"
+)
 
 _STYLE = (
     ".atlas{position:relative;margin:0;max-width:44rem}"

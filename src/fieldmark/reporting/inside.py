@@ -41,6 +41,7 @@ class ShownFigure:
     source: str
     width: int
     height: int
+    page: str | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ def build_inside(material: Material) -> Inside | None:
         content, (width, height) = shrunk
         room -= len(content)
         source = "data:image/webp;base64," + b64encode(content).decode("ascii")
-        groups[entry.what].append(ShownFigure(entry.title, entry.caption, source, width, height))
+        page = f"figures/{entry.stem}.html" if entry.has_page else None
+        groups[entry.what].append(
+            ShownFigure(entry.title, entry.caption, source, width, height, page)
+        )
     if not groups and not left_out:
         return None
     return Inside(

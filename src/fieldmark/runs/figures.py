@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from fieldmark.errors import RunChangedError
-from fieldmark.runs.files import save_bytes, save_json
+from fieldmark.runs.files import save_bytes, save_json, save_text
 from fieldmark.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Drawing:
 
     what: the kind, such as "attention"; model: the network's name; detail: what tells it from
     others of its kind, such as "block11-leaf.jpg". title and caption are for people; the caption
-    names model, layer, image and split.
+    names model, layer, image and split. page: the same as a web page, where there is one.
     """
 
     what: str
@@ -33,6 +33,7 @@ class Drawing:
     title: str
     caption: str
     figure: Figure
+    page: str | None = None
 
     @property
     def stem(self) -> str:
@@ -43,12 +44,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class FigureEntry:
-    """A stored figure: `<stem>.png` and `<stem>.svg` in the run's `figures/`."""
+    """A stored figure: `<stem>.png` and `<stem>.svg` in the run's `figures/`, perhaps `.html`."""
 
     stem: str
     what: str
     title: str
     caption: str
+    has_page: bool = False
 
 
 def save_drawings(folder: RunFolder, drawings: Iterable[Drawing]) -> list[FigureEntry]:
@@ -66,7 +68,11 @@ def save_drawings(folder: RunFolder, drawings: Iterable[Drawing]) -> list[Figure
                 metadata={"Software": None} if suffix == "png" else {"Date": None},
             )
             save_bytes(folder.figures_dir / f"{drawing.stem}.{suffix}", content.getvalue())
-        entry = FigureEntry(drawing.stem, drawing.what, drawing.title, drawing.caption)
+        if drawing.page is not None:
+            save_text(folder.figures_dir / f"{drawing.stem}.html", drawing.page)
+        entry = FigureEntry(
+            drawing.stem, drawing.what, drawing.title, drawing.caption, drawing.page is not None
+        )
         known[entry.stem] = entry
         saved.append(entry)
         save_json(folder.figures_dir / "index.json", [asdict(e) for e in known.values()])

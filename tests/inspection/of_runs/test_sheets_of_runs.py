@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from matplotlib.figure import Figure
 from fieldmark.data.stores import MemoryStore
 from fieldmark.errors import InspectionError, ModelError
 from fieldmark.evaluation.predictions import Predictions
-from fieldmark.inspection.atlas import Spot, compute_atlas, render_atlas
+from fieldmark.inspection.atlas import Spot, compute_atlas, draw_atlas, render_atlas
 from fieldmark.inspection.classes import describe_class, draw_classes
 from fieldmark.inspection.classes.marks import find_look_alike
 from fieldmark.inspection.kinds import load_kind
@@ -147,6 +149,20 @@ def test_the_map_is_self_contained_and_escapes_names(make_subject: MakeSubject) 
     content = json.loads(match.group(1))
     assert content[-1]["image"] == "</script><b>.png"
     assert all(entry["src"].startswith("data:image/jpeg;base64,") for entry in content)
+
+
+def test_the_map_is_a_page_that_runs_in_a_browser(
+    make_subject: MakeSubject, open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    page_path = tmp_path / "map.html"
+    drawing = draw_atlas(make_subject(), InspectOptions())
+    assert drawing.page is not None
+    page_path.write_text(drawing.page, encoding="utf-8")
+    page = open_page(page_path)
+    assert page.locator(".spot").count() == 12
+    page.locator(".atlas svg").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".atlas-card img").is_visible()
 
 
 def test_too_few_images_make_no_map(make_subject: MakeSubject) -> None:
