@@ -40,9 +40,10 @@ RATES = {"resnet18": 0.05, "vit_tiny_patch16_224": 0.01}
 def main() -> None:
     options = read_options()
     with tempfile.TemporaryDirectory() as place:
-        data = Path(place) / "photos"
-        print(f"drawing {options.train} + {options.val} photographs ...", flush=True)
-        draw_photos(data, train=options.train, val=options.val, num_classes=NUM_CLASSES)
+        data: Path = options.photos or Path(place) / "photos"
+        if options.photos is None:
+            print(f"drawing {options.train} + {options.val} photographs ...", flush=True)
+            draw_photos(data, train=options.train, val=options.val, num_classes=NUM_CLASSES)
         rows = []
         for model in options.models:
             rows += measure_model(model, data, Path(place), options)
@@ -59,6 +60,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--val", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2, help="loader processes of the peers")
     parser.add_argument("--only", nargs="+", help="contestants by name")
+    parser.add_argument("--photos", type=Path, help="what photos.py drew, instead of drawing")
     parser.add_argument("--timm-train", type=Path)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
