@@ -26,7 +26,7 @@ from torch import nn
 from fieldmark.models.classifier import build_classifier
 from fieldmark.recipes.schema import Model, Optim
 from fieldmark.training.compiling import compile_network
-from fieldmark.training.layout import choose_memory_format
+from fieldmark.training.layout import choose_memory_format, take_plain_attention
 from fieldmark.training.optimizers import build_optimizer
 
 
@@ -110,6 +110,8 @@ def build_step(model: str, variant: Variant, options: argparse.Namespace) -> Cal
     if variant.laid_out:
         layout = choose_memory_format(classifier.backbone, options.size)
         classifier.to(memory_format=layout)  # type: ignore[call-overload]
+        if variant.bf16 and options.device == "cpu":
+            take_plain_attention(classifier.backbone, options.size)
     classifier.to(options.device).train()
     optimizer = build_optimizer(classifier, Optim(name="sgd", lr=1e-3))
     for group in optimizer.param_groups:
