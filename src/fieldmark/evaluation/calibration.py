@@ -169,7 +169,8 @@ def _squared_error(
     if temperature / 2 < spread.temperatures[0]:
         return None
     squares = np.exp(spread.log_sums_at(temperature / 2) - 2 * log_sums)
-    return squares - 2 * np.exp(-losses) + 1.0
+    scores: Floats = squares - 2 * np.exp(-losses) + 1.0
+    return scores
 
 
 def first_probability(predictions: Predictions, temperature: float = 1.0) -> Floats:
