@@ -1,18 +1,27 @@
 """Whole training, process start to saved model: fieldmark against timm, transformers and fastai.
 
 python benchmarks/peers.py [--models resnet18 vit_tiny_patch16_224] [--epochs 3] [--repeats 5]
-    [--train 2000] [--val 400] [--timm-train TRAIN.PY] [--workers 2] [--json FILE]
+    [--train 2000] [--val 400] [--photos FOLDER] [--timm-train TRAIN.PY] [--workers 2]
+    [--only WHO ...] [--json FILE]
 
 Everybody trains the same network from scratch at 128 px, batch 32, with SGD and a cosine schedule,
 on the same generated JPEGs of 500 x 375 in train/ and val/, and takes turns: A B A B. Told are
 wall and CPU seconds with all child processes, MB of the largest process, and accuracy on val.
 
-timm's training script is not in its wheel. Get it from timm's repository at the tag of the version
-installed (`train.py`, with its one file), and name it: --timm-train train.py. Without it a plain
-loop over timm's own create_model, create_loader and create_optimizer stands for it, which does
-less: no logging, no averaging of the loss, one checkpoint at the end. transformers and fastai are
-measured where they are installed. "+bf16 cl" are timm with its flags --amp --amp-dtype bfloat16
---channels-last, which its users must know of.
+What each is given beside network, size, batch, epochs, rate and weight decay:
+- fieldmark: random crops of 8 to 100% of the area, flips, no other change to images, no search for
+  near duplicates, which the others have none of. Nothing of precision, layout, workers or cache.
+- fieldmark shrunk: also data.augment.crop_from=shrunk, a choice of its users that the others do not
+  have: crops are cut from images shrunk once, and these are small enough to be kept decoded.
+- timm: its train.py with the command that its users give, which jitters colours and smooths labels.
+  It is not in timm's wheel: get it from timm's repository at the tag of the version installed (one
+  file), and name it: --timm-train train.py. Without it "timm (loop)" stands for it, a plain loop
+  over timm's own dataset, loader, augmentation, optimizer and schedule, which does less: no colour
+  jitter, no logging, no averages, one checkpoint at the end. "+bf16 cl" are both with its flags
+  --amp --amp-dtype bfloat16 --channels-last, which its users must know of.
+- transformers: its Trainer with torchvision's RandomResizedCrop and flips, as its examples have.
+- fastai: its Learner with RandomResizedCrop, no flips, and its one-cycle schedule.
+The last two are measured where they are installed. The peers get loader processes (--workers).
 """
 
 from __future__ import annotations
@@ -40,9 +49,10 @@ RATES = {"resnet18": 0.05, "vit_tiny_patch16_224": 0.01}
 def main() -> None:
     options = read_options()
     with tempfile.TemporaryDirectory() as place:
-        data = Path(place) / "photos"
-        print(f"drawing {options.train} + {options.val} photographs ...", flush=True)
-        draw_photos(data, train=options.train, val=options.val, num_classes=NUM_CLASSES)
+        data: Path = options.photos or Path(place) / "photos"
+        if options.photos is None:
+            print(f"drawing {options.train} + {options.val} photographs ...", flush=True)
+            draw_photos(data, train=options.train, val=options.val, num_classes=NUM_CLASSES)
         rows = []
         for model in options.models:
             rows += measure_model(model, data, Path(place), options)
@@ -59,6 +69,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--val", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2, help="loader processes of the peers")
     parser.add_argument("--only", nargs="+", help="contestants by name")
+    parser.add_argument("--photos", type=Path, help="what photos.py drew, instead of drawing")
     parser.add_argument("--timm-train", type=Path)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -98,7 +109,10 @@ def measure_model(
 
 def build_commands(model: str, data: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     """Command lines by contestant, ours first; "{out}" stands for a new folder."""
-    commands = {"fieldmark": command_of_fieldmark(model, data, options.epochs)}
+    commands = {
+        "fieldmark": command_of_fieldmark(model, data, options.epochs, "whole"),
+        "fieldmark shrunk": command_of_fieldmark(model, data, options.epochs, "shrunk"),
+    }
     for name, flags in (("timm", []), ("timm +bf16 cl", ["bf16"])):
         if options.timm_train is not None:
             commands[name] = command_of_timm(model, data, options, flags)
@@ -114,12 +128,12 @@ def build_commands(model: str, data: Path, options: argparse.Namespace) -> dict[
     return commands
 
 
-def command_of_fieldmark(model: str, data: Path, epochs: int) -> list[str]:
+def command_of_fieldmark(model: str, data: Path, epochs: int, crop_from: str) -> list[str]:
     """As its users run it: no precision, layout, workers or cache is named."""
     settings = {
         "model.name": model,
         "data.image_size": SIZE,
-        "data.augment.crop_from": "shrunk",
+        "data.augment.crop_from": crop_from,
         "data.augment.crop_scale": "[0.08,1.0]",
         "data.augment.rotation_degrees": 0,
         "data.augment.color_jitter": "[0,0,0,0]",

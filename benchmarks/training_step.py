@@ -3,8 +3,9 @@
 python benchmarks/training_step.py [--models resnet18 vit_tiny_patch16_224] [--size 128]
     [--batch 32] [--repeats 9] [--threads N] [--device cpu|cuda] [--compile] [--json FILE]
 
-Variants take turns on random tensors; a cell is the median of the seconds, the gain the median of
-the ratios to "plain" within a turn. "plain" is eager fp32, channels first, an optimizer that is not
+Variants take turns on random tensors; a cell is the median of the seconds (on a CPU those of the
+process, all threads together, which other programs disturb less), the gain the median of the ratios
+to "plain" within a turn. "plain" is eager fp32, channels first, an optimizer that is not
 fused. --compile adds the compiled network, and tells how long compiling took. On a GPU each step
 is synchronised.
 """
@@ -25,7 +26,7 @@ from torch import nn
 from fieldmark.models.classifier import build_classifier
 from fieldmark.recipes.schema import Model, Optim
 from fieldmark.training.compiling import compile_network
-from fieldmark.training.layout import choose_memory_format
+from fieldmark.training.layout import choose_memory_format, take_plain_attention
 from fieldmark.training.optimizers import build_optimizer
 
 
@@ -86,11 +87,12 @@ def measure(model: str, options: argparse.Namespace) -> list[tuple[str, float, f
             print(f"(compiling took {time.perf_counter() - start:.0f} s)")
         step()
     seconds: list[list[float]] = [[] for _ in steps]
+    read_clock = time.process_time if options.device == "cpu" else time.perf_counter
     for _ in range(options.repeats):
         for step, found in zip(steps, seconds, strict=True):
-            start = time.perf_counter()
+            start = read_clock()
             step()
-            found.append(time.perf_counter() - start)
+            found.append(read_clock() - start)
     return [
         (
             variant.name,
@@ -108,6 +110,8 @@ def build_step(model: str, variant: Variant, options: argparse.Namespace) -> Cal
     if variant.laid_out:
         layout = choose_memory_format(classifier.backbone, options.size)
         classifier.to(memory_format=layout)  # type: ignore[call-overload]
+        if variant.bf16 and options.device == "cpu":
+            take_plain_attention(classifier.backbone, options.size)
     classifier.to(options.device).train()
     optimizer = build_optimizer(classifier, Optim(name="sgd", lr=1e-3))
     for group in optimizer.param_groups:

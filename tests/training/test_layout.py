@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from fieldmark.data.samples import draw_sample
 from fieldmark.models.backbones import is_convolutional
 from fieldmark.models.classifier import build_classifier
 from fieldmark.models.features import Features
 from fieldmark.recipes.schema import Model, Optim
-from fieldmark.training.layout import choose_memory_format
+from fieldmark.training import assembly
+from fieldmark.training.layout import choose_memory_format, take_plain_attention
 from fieldmark.training.optimizers import build_optimizer
+from fieldmark.verbs import train
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "cnn-baseline", "resnet20-cifar"])
@@ -82,3 +86,49 @@ def test_probing_leaves_network_and_random_state_alone() -> None:
     after = classifier.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(p.grad is None and p.device.type == "cpu" for p in classifier.parameters())
+
+
+def count_fused(backbone: nn.Module) -> int:
+    return sum(bool(getattr(layer, "fused_attn", False)) for layer in backbone.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "patches", "size"),
+    [("vit_tiny_patch16_224", "plain", 128), ("vit-small-data", "plain", 72)],
+)
+def test_attention_of_few_tokens_is_multiplied_out(name: str, patches: str, size: int) -> None:
+    model = Model.model_validate({"name": name, "patches": patches})
+    classifier, _ = build_classifier(model, num_classes=3, image_size=size)
+    assert isinstance(classifier.backbone, nn.Module)
+    images = torch.randn(4, 3, size, size)
+    fused = classifier.eval()(images)
+    assert count_fused(classifier.backbone) == classifier.backbone.num_layers
+    assert take_plain_attention(classifier.backbone, size)
+    assert count_fused(classifier.backbone) == 0
+    assert torch.allclose(classifier(images), fused, atol=1e-5)
+
+
+def test_many_tokens_and_windows_keep_the_attention_they_have() -> None:
+    for name, size in (("vit_tiny_patch16_224", 384), ("levit_128s", 224)):
+        classifier, _ = build_classifier(Model(name=name), num_classes=3, image_size=size)
+        assert isinstance(classifier.backbone, nn.Module)
+        before = count_fused(classifier.backbone)
+        assert not take_plain_attention(classifier.backbone, size)
+        assert count_fused(classifier.backbone) == before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_only_bf16_on_a_cpu_changes_attention(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def note(backbone: object, image_size: int, num_tags: int) -> bool:
+        asked.append(num_tags)
+        return False
+
+    monkeypatch.setattr(assembly, "take_plain_attention", note)
+    settings = ["data.image_size=32", "optim.epochs=0", "device=cpu", f"precision={precision}"]
+    table = draw_sample("leaves", num_images=24, num_classes=2)
+    train(table, recipe="quick", overrides=settings, out=tmp_path / "run")
+    assert asked == ([0] if precision == "bf16" else [])

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from fieldmark.errors import DataError, FieldmarkError
 from fieldmark.evaluation.conformal import labelled_rows, require_spread
@@ -122,6 +121,8 @@ def fit_temperature(predictions: Predictions) -> TemperatureFit:
     if best in (0, len(grid) - 1):
         note = _explain_end(grid[best], predictions)
     else:
+        from scipy.optimize import minimize_scalar  # training need not wait for it
+
         found = minimize_scalar(
             lambda log: compute_nll(predictions, float(np.exp(log))),
             bounds=(np.log(grid[best - 1]), np.log(grid[best + 1])),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
-
 from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.evaluation.predictions import Predictions
 
@@ -30,6 +28,8 @@ def measure_change(first: Predictions, second: Predictions) -> Change | None:
     same = first.images == second.images and first.targets == second.targets
     if not same or first.errors.keys() != second.errors.keys():
         return None
+    from scipy.stats import binomtest  # a second to import
+
     before, after = compute_metrics(first), compute_metrics(second)
     triples = zip(first.targets, first.predicted, second.predicted, strict=True)
     hits = [(a == t, b == t) for t, a, b in triples]

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from fieldmark.errors import DataError, FieldmarkError, hint
 from fieldmark.recipes.schema import Task
@@ -110,6 +109,8 @@ def coverage_range(num_images: int, coverage: float, level: float = 0.9) -> tupl
     It follows Beta(k, n + 1 - k) with k = `quantile_place` (Vovk 2012; the tutorial's section
     3.2): the fewer images, the further it may be from what was chosen.
     """
+    from scipy.stats import beta  # a second to import, which training need not wait for
+
     place = quantile_place(num_images, coverage)
     tail = (1.0 - level) / 2
     low, high = beta.ppf([tail, 1.0 - tail], place, num_images + 1 - place)

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from fieldmark.evaluation.outcomes import Floats, Outcomes, build_outcomes
 from fieldmark.evaluation.predictions import Predictions
@@ -103,6 +102,8 @@ def bound_metric(
     excess: by how much resampling raises the metric. The calibration error is as much too high on
     few images as it rises with resampling, so its lower bound is taken from below that.
     """
+    from scipy import stats  # a second to import, which training need not wait for
+
     quantile = float(stats.t.ppf(0.5 + level / 2, freedom))
     if name == "nll":
         factor = math.exp(quantile * deviation / value) if value > 0 else 1.0

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from fieldmark.errors import DataError
@@ -97,6 +96,8 @@ class Spread:
                 f"temperature: expected a number from {grid[0]:g} to {grid[-1]:g}, "
                 f"not {temperature:g}"
             )
+        from scipy.interpolate import CubicSpline  # training need not wait for it
+
         blended: Floats = CubicSpline(np.log(grid), np.eye(len(grid)))(np.log(temperature))
         return blended
 

@@ -8,11 +8,14 @@ two models trade places on some images) are then the same function of other sums
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from fieldmark.evaluation.outcomes import Floats, Ints, Outcomes
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 ECE_BINS = 15
 DENSE_NUMBERS = 100_000
@@ -42,6 +45,8 @@ class Summands:
             order = np.empty(count, np.int64)
             order[of_image] = np.arange(count)
             return replace(self, plain=self.plain[order], sorted_=self.sorted_[order])
+        from scipy import sparse  # training need not wait for it
+
         place = (of_image, np.arange(count))
         joined = sparse.coo_array((np.ones(count), place), shape=(num_units, count)).tocsr()
         return replace(self, plain=joined @ self.plain, sorted_=joined @ self.sorted_)
@@ -87,6 +92,8 @@ def build_summands(outcomes: Outcomes) -> Summands:
         by_kind = np.zeros(shape)
         by_kind[row, column] = value  # each place once
     else:
+        from scipy import sparse  # training need not wait for it
+
         by_kind = sparse.coo_array((value, (row, column)), shape=shape).tocsr()
     return Summands(
         num_classes=num_classes,

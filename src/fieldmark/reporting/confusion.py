@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.reporting.material import Material
@@ -101,6 +99,10 @@ def order_by_confusion(share: NDArray[np.float64]) -> NDArray[np.int64]:
     share: (K, K) of the images of a row, by predicted class. Average linkage over the mean of
     both directions; the tree's leaves in the order that keeps neighbours nearest.
     """
+    # A second to import, which a report without a matrix need not wait for.
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
     likeness = (share + share.T) / 2
     np.fill_diagonal(likeness, 0.0)
     distance = 1.0 - likeness

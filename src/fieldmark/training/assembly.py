@@ -37,7 +37,7 @@ from fieldmark.training.decoding import open_stores
 from fieldmark.training.devices import Placement, build_accelerator
 from fieldmark.training.events import Listener, ModelReady, Note
 from fieldmark.training.frozen import Frozen, StoredFeatures, explain_unstored
-from fieldmark.training.layout import choose_memory_format
+from fieldmark.training.layout import choose_memory_format, take_plain_attention
 from fieldmark.training.loop import Mixing, Parts
 from fieldmark.training.losses import build_loss
 from fieldmark.training.objectives import (
@@ -138,9 +138,12 @@ class Assembler:
         )
 
     def _lay_out(self, classifier: Classifier) -> None:
-        image_size = self.recipe.data.image_size
+        image_size, tags = self.recipe.data.image_size, self.recipe.model.tags
         memory_format = choose_memory_format(classifier.backbone, image_size)
         classifier.to(memory_format=memory_format)
+        if (self.placement.device, self.placement.precision) == ("cpu", "bf16"):
+            num_tags = 0 if tags.tokenizer == "off" else tags.max_tokens
+            take_plain_attention(classifier.backbone, image_size, num_tags)
 
     def _compile(self, model: nn.Module, sources: Sources) -> nn.Module | None:
         if not self.recipe.compile:

@@ -30,7 +30,7 @@ from fieldmark.training.events import EpochDone, StepDone
 from fieldmark.training.memory import explain_out_of_memory
 from fieldmark.training.moments import Moment
 from fieldmark.training.objectives import Objective
-from fieldmark.training.optimizers import set_learning_rate
+from fieldmark.training.optimizers import set_learning_rate, take_step
 from fieldmark.training.running_loss import RunningLoss
 from fieldmark.training.schedules import Schedule
 from fieldmark.training.watches import IdleWatch, Watch
@@ -249,8 +249,7 @@ def _update(parts: Parts, recipe: Recipe, progress: Progress) -> None:
         parts.accelerator.clip_grad_norm_(parts.model.parameters(), recipe.optim.clip_norm)
     lr = recipe.optim.lr * parts.schedule.factor(progress.updates)
     set_learning_rate(parts.optimizer, lr)
-    parts.optimizer.step()
-    parts.optimizer.zero_grad(set_to_none=True)
+    take_step(parts.optimizer, scales_losses=parts.accelerator.scaler is not None)
     progress.updates += 1
     if parts.averaged is not None:
         parts.averaged.update_parameters(parts.trained_model)

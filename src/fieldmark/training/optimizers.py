@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -68,6 +69,17 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Give every group its share of `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
+
+
+def take_step(optimizer: Optimizer, *, scales_losses: bool) -> None:
+    """Change the weights and forget the gradients, past Accelerate where losses are not scaled.
+
+    In each step Accelerate looks on the disk for a package: 0.2 to 0.5 ms.
+    """
+    if isinstance(optimizer, AcceleratedOptimizer) and not scales_losses:
+        optimizer = optimizer.optimizer
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _layer_scales(classifier: Classifier, decay: float) -> dict[str, float]:

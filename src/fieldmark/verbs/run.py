@@ -38,7 +38,6 @@ from fieldmark.evaluation.rows import (
     without_tags,
 )
 from fieldmark.evaluation.trust import COVERAGE, KEEP, Calibration
-from fieldmark.exporting.backends import EVALUATE_BOUND, PREDICT_BOUND, Choice, choose_backend
 from fieldmark.recipes import Recipe
 from fieldmark.runs.best import load_selected
 from fieldmark.runs.folder import RunFolder
@@ -52,6 +51,7 @@ from fieldmark.verbs.calibration import (
 )
 
 if TYPE_CHECKING:
+    from fieldmark.exporting.backends import Choice
     from fieldmark.reporting.writing import WrittenReport
 
 Progress = Callable[[int, int], None]
@@ -132,6 +132,8 @@ class Run:
         `tta` asks for test-time augmentation: how many augmented images, or which
         (`evaluation.augmented`). Its predictions are stored beside the plain ones.
         """
+        from fieldmark.exporting.backends import EVALUATE_BOUND, choose_backend
+
         if tta is not None:
             return self._evaluate_augmented(data, split, str(tta), progress)
         table, name = self._choose_images(data, split)
@@ -181,6 +183,8 @@ class Run:
         "unknown". `backend` as for `evaluate`, with a bound of 0.01; `told` hears which one was
         chosen.
         """
+        from fieldmark.exporting.backends import PREDICT_BOUND, choose_backend
+
         predictor = self.predictor(choose_device())
         # Before the images are looked for, which may be many.
         check_asked(predictor, top=top, num_tags=num_tags, caution=caution)
