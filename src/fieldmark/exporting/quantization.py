@@ -1,8 +1,8 @@
 """int8: weights and activations of the large layers in 8 bits, the rest in fp32.
 
-Static: the ranges of activations are measured on training images. Weights have a scale for each
-output channel. Where the network then decides otherwise too often, the layers with the largest
-error go back to fp32, one step after the other.
+Static: the ranges of activations are measured once, on training images. Weights have a scale for
+each output channel. Where the network then decides otherwise too often, the layers that add most
+to the error of the logits go back to fp32, some at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,13 @@ from fieldmark.exporting.record import INPUT, OUTPUT
 from fieldmark.exporting.smoothing import smooth
 
 Values = NDArray[np.float32]
-Judge = Callable[[onnx.ModelProto], float]
 
 LAYERS = ("Conv", "MatMul", "Gemm")
 BETWEEN_LAYERS = ("Add", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
 """What a CNN has between its convolutions: in 8 bits too, no number has to be turned back."""
-METHODS = ("MinMax", "Percentile", "Entropy")
 BATCH_SIZE = 16
-WANTED = 0.995
-"""Agreement on training images; on images that nobody has seen it will be a little lower."""
+RANKING_IMAGES = 8
+STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -47,88 +45,110 @@ class Quantized:
     calibration: str
 
 
-def quantize(model: onnx.ModelProto, calibration: Values, judge: Judge) -> Iterator[Quantized]:
-    """Yield graphs in int8, each closer to `model` than the one before, until none is left.
+def quantize(model: onnx.ModelProto, calibration: Values) -> Iterator[Quantized]:
+    """Yield graphs in int8, each closer to `model` than the one before, until one layer is left.
 
-    calibration: (N, 3, H, W) training images. judge: graph -> top-1 agreement on others. The
-    first is the best of three ways to calibrate with all layers in int8.
+    calibration: (N, 3, H, W) training images. The layers that read one vector an image (`Gemm`)
+    are fp32 from the start where there are others: they decide, and cost next to nothing.
     """
     need_package("onnxruntime", extra="onnx", what="int8")
     del model.graph.value_info[:]  # the exporter's shapes are not those that are left now
-    smoothed = smooth(model, calibration)
-    how = ", evened out behind layer norms" if smoothed else ""
+    exact = outputs_of(model, calibration[:RANKING_IMAGES])
+    how = ", evened out behind layer norms" if smooth(model, calibration) else ""
+    told = f"MinMax on {len(calibration)} training images{how}"
     layers = _layers(model)
     if not layers:
         raise ExportError("int8: the network has no layer that could be computed in 8 bits")
+    kinds = {node.name: node.op_type for node in model.graph.node}
+    large = [name for name in layers if kinds[name] != "Gemm"] or layers
+    deciding = [name for name in layers if name not in large]
+
+    def name_layers(kept: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name.rpartition("/")[0] for name in kept)
+
     with tempfile.TemporaryDirectory() as folder:
         quantizer = _Quantizer(model, calibration, Path(folder))
-        tried: list[tuple[float, str, onnx.ModelProto]] = []
-        for method in METHODS:
-            found = quantizer(method, ())
-            tried.append((judge(found), method, found))
-            if tried[-1][0] >= WANTED:
-                break
-        score, method, best = max(tried, key=lambda entry: entry[0])
-        told = f"{method} on {len(calibration)} training images{how}"
-        if score >= WANTED or len(layers) == 1:
-            yield Quantized(best, (), told)
-        ranked = rank_layers(model, best, calibration[:BATCH_SIZE])
-        for count in _steps(len(ranked)):
-            kept = ranked[:count]
-            found = quantizer(method, kept)
-            if judge(found) >= WANTED or count == len(ranked) - 1:
-                yield Quantized(found, tuple(_layer_of(name) for name in kept), told)
+        yield Quantized(quantizer(deciding), name_layers(deciding), told)
+        if len(large) == 1:
+            return
+        ranked = _rank(quantizer, layers, large, calibration[:RANKING_IMAGES], exact)
+        step = max(1, len(ranked) // STEPS)
+        for count in range(step, len(ranked), step):
+            kept = [*deciding, *ranked[:count]]
+            yield Quantized(quantizer(kept), name_layers(kept), told)
 
 
-def _steps(total: int) -> Sequence[int]:
-    """How many layers to keep: each step about a tenth more."""
-    step = max(1, total // 10)
-    return [*range(step, total - 1, step), total - 1] if total > 1 else []
+def _rank(
+    quantizer: _Quantizer,
+    layers: Sequence[str],
+    large: Sequence[str],
+    images: Values,
+    exact: Values,
+) -> list[str]:
+    """`large`, first the layer that moves the logits most where it alone is in int8."""
+    moved = {}
+    for name in large:
+        alone = quantizer([other for other in layers if other != name])
+        difference = outputs_of(alone, images) - exact
+        if difference.shape[1] > 1:  # what all classes share decides nothing
+            difference -= difference.mean(axis=1, keepdims=True)
+        moved[name] = float((difference**2).mean())
+    return sorted(large, key=lambda name: -moved[name])
 
 
 class _Quantizer:
-    """One network and its calibration images, quantised in several ways."""
+    """One network and its ranges, quantised in several ways."""
 
     def __init__(self, model: onnx.ModelProto, calibration: Values, folder: Path) -> None:
+        from onnxruntime.quantization import CalibrationMethod
+        from onnxruntime.quantization.calibrate import create_calibrator
+
         self._source = folder / "fp32.onnx"
-        self._target = folder / "int8.onnx"
-        self._calibration = calibration
         self._kinds = list(LAYERS)
         if not any(node.op_type == "LayerNormalization" for node in model.graph.node):
             # The residual stream of a transformer does not fit 8 bits, a CNN's does.
             self._kinds += BETWEEN_LAYERS
+        # Products of two activations, as attention has them, lose far more than they gain.
+        own = set(_layers(model))
+        nodes = [node for node in model.graph.node if node.op_type in LAYERS]
+        self._products = [node.name for node in nodes if node.name not in own]
         onnx.save(model, self._source)
+        with _silence():
+            calibrator = create_calibrator(
+                self._source,
+                self._kinds,
+                augmented_model_path=str(folder / "watched.onnx"),
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+            calibrator.collect_data(_Reader(calibration))
+            self._ranges = calibrator.compute_data()
 
-    def __call__(self, method: str, kept: Sequence[str]) -> onnx.ModelProto:
-        """The graph in int8 without the nodes `kept`."""
-        from onnxruntime.quantization import (
-            CalibrationMethod,
-            QuantFormat,
-            QuantType,
-            quantize_static,
-        )
+    def __call__(self, kept: Sequence[str]) -> onnx.ModelProto:
+        """The graph with all nodes but `kept` in int8."""
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+        from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
-        options: dict[str, Any] = {"MatMulConstBOnly": True}
+        options: dict[str, Any] = {}
         if BETWEEN_LAYERS[0] not in self._kinds:
             # Layers of a transformer write to fp32: their sums have outliers that 8 bits cut off.
             options["OpTypesToExcludeOutputQuantization"] = list(LAYERS)
-        if method == "Percentile":
-            options["CalibPercentile"] = 99.99
         with _silence():
-            quantize_static(
-                self._source,
-                self._target,
-                _Reader(self._calibration),
-                quant_format=QuantFormat.QDQ,
+            quantizer = QDQQuantizer(
+                load_model_with_shape_infer(self._source),
                 per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QUInt8,
+                tensors_range=self._ranges,
+                nodes_to_quantize=[],
+                nodes_to_exclude=[*self._products, *kept],
                 op_types_to_quantize=self._kinds,
-                nodes_to_exclude=list(kept),
-                calibrate_method=getattr(CalibrationMethod, method),
                 extra_options=options,
             )
-        return onnx.load(self._target)
+            quantizer.quantize_model()
+        found: onnx.ModelProto = quantizer.model.model
+        return found
 
 
 class _Reader:
@@ -153,41 +173,6 @@ class _Reader:
         return batch
 
 
-def rank_layers(model: onnx.ModelProto, quantized: onnx.ModelProto, images: Values) -> list[str]:
-    """Names of layers, the one whose output is most wrong in int8 first.
-
-    The error of a layer is what it adds: noise over signal of its output, less that of the worst
-    layer before it.
-    """
-    layers = _layers(model)
-    outputs = {node.name: node.output[0] for node in model.graph.node if node.name in layers}
-    exact = _tensors(model, list(outputs.values()), images)
-    rough = _tensors(quantized, list(outputs.values()), images)
-    noise = {
-        name: float(((exact[out] - rough[out]) ** 2).mean() / max((exact[out] ** 2).mean(), 1e-12))
-        for name, out in outputs.items()
-    }
-    added, before = {}, 0.0
-    for name in layers:
-        added[name] = noise[name] - before
-        before = max(before, noise[name])
-    return sorted(layers, key=lambda name: -added[name])
-
-
-def _tensors(model: onnx.ModelProto, names: Sequence[str], images: Values) -> dict[str, Values]:
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    known = {name for node in probe.graph.node for name in node.output}
-    # Quantised nodes give their raw output under a name of their own, where it is read again.
-    actual = [
-        read if (read := f"{name}_DequantizeLinear_Output") in known else name for name in names
-    ]
-    del probe.graph.output[:]
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in actual)
-    values = open_session(probe.SerializeToString()).run(actual, {INPUT: images})
-    return dict(zip(names, values, strict=True))
-
-
 def _layers(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes with weights, in order."""
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -196,10 +181,6 @@ def _layers(model: onnx.ModelProto) -> list[str]:
         for node in model.graph.node
         if node.op_type in LAYERS and len(node.input) > 1 and node.input[1] in weights
     ]
-
-
-def _layer_of(node_name: str) -> str:
-    return node_name.rpartition("/")[0]
 
 
 @contextlib.contextmanager
@@ -215,7 +196,7 @@ def _silence() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def outputs_of(model: onnx.ModelProto, images: Values, *, threads: int) -> Values:
+def outputs_of(model: onnx.ModelProto, images: Values, *, threads: int = 0) -> Values:
     """Logits (N, outputs) of a graph."""
     session = open_session(model.SerializeToString(), threads=threads)
     parts = [

@@ -36,17 +36,6 @@ class Samples:
     def __len__(self) -> int:
         return len(self.images)
 
-    def divide(self, count: int) -> tuple[Samples, Samples]:
-        """`count` images evenly spread over all, and the rest; of few, half each."""
-        chosen = set(_spread(len(self), min(count, max(1, len(self) // 2))))
-        first = [place for place in range(len(self)) if place in chosen]
-        second = [place for place in range(len(self)) if place not in chosen] or first
-        return self._take(first), self._take(second)
-
-    def _take(self, places: Sequence[int]) -> Samples:
-        table = self.table.with_rows([self.table.rows[place] for place in places])
-        return Samples(table, self.images[places], self.expected[places])
-
 
 def read_samples(predictor: Predictor, table: Table, count: int) -> Samples:
     """Read up to `count` images, evenly spread over `table`, by the run's own transform."""

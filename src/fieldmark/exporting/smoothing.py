@@ -1,13 +1,17 @@
-"""Making the inputs of linear layers even, so that few bits suffice for them.
+"""Making linear layers fit for 8 bits: even inputs, and biases that make up for the rounding.
 
 Behind a layer norm a few channels of a Vision Transformer are a hundred times larger than the
 rest, and 8 bits for all then leave nothing for the others. Dividing each channel by a factor in the
 layer norm and multiplying the weights that read it by the same is exact in real numbers (Xiao et
-al. 2023, "SmoothQuant", equations 3 and 4).
+al. 2023, "SmoothQuant", equations 3 and 4). How strongly is chosen for each tensor by the error
+that rounding leaves in the layers that read it; the mean of that error is taken off their biases
+(Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
+section 4.2).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +23,8 @@ from onnx import numpy_helper
 from fieldmark.exporting.artifact import open_session
 from fieldmark.exporting.record import INPUT
 
-STRENGTH = 0.5
+STRENGTHS = (0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
+_ROWS = 8
 _SMALLEST = 1e-5
 Values = NDArray[np.float32]
 
@@ -27,28 +32,78 @@ Values = NDArray[np.float32]
 def smooth(model: onnx.ModelProto, images: Values) -> list[str]:
     """Even out, in place, what the linear layers of a transformer read; return their nodes' names.
 
-    images: (N, 3, H, W) to measure the largest value of each channel on. Behind a layer norm the
-    factors cost nothing; elsewhere one product per channel is put in front of the layer.
+    images: (N, 3, H, W) to measure the inputs of layers on. Behind a layer norm the factors cost
+    nothing; elsewhere one product per channel is put in front of the layer. The model then says
+    the same as before, but for the means of the errors that 8 bits will add: those are taken off.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     sources = _sources(model, weights)
     if not sources:
         return []
-    largest = _largest_values(model, [source.name for source in sources], images)
-    for source, seen in zip(sources, largest, strict=True):
+    seen = _measure(model, [source.name for source in sources], images)
+    biases = _biases(model, weights)
+    for source, values in zip(sources, seen, strict=True):
         matrices = [_read(weights[reader.input[1]]) for reader in source.readers]  # (D, O) each
-        reach = np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0)  # (D,)
-        ratio = np.maximum(seen, _SMALLEST) ** STRENGTH
-        ratio /= np.maximum(reach, _SMALLEST) ** (1 - STRENGTH)
-        factor: Values = np.maximum(ratio, _SMALLEST).astype(np.float32)
-        for reader, matrix in zip(source.readers, matrices, strict=True):
+        factor, errors = _best_factor(values, matrices)
+        for reader, matrix, error in zip(source.readers, matrices, errors, strict=True):
             _write(weights[reader.input[1]], matrix * factor[:, None])
+            bias = biases.get(reader.output[0])
+            if bias is not None:
+                _write(bias, _read(bias) - error)
         if source.norm is None:
             _divide(model, source, factor)
             continue
         for name in source.norm.input[1:]:
             _write(weights[name], _read(weights[name]) / factor)
     return [reader.name for source in sources for reader in source.readers]
+
+
+def _best_factor(seen: _Seen, matrices: Sequence[Values]) -> tuple[Values, list[Values]]:
+    """The factor (D,) with the least error in 8 bits, and the mean error (O,) of each matrix."""
+    reach = np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0)  # (D,)
+    largest = np.maximum(np.maximum(seen.highest, -seen.lowest), _SMALLEST)
+    exact = [seen.rows @ matrix for matrix in matrices]
+    tried: list[tuple[float, Values, list[Values]]] = []
+    for strength in STRENGTHS:
+        ratio = largest**strength / np.maximum(reach, _SMALLEST) ** (1 - strength)
+        factor: Values = np.maximum(ratio, _SMALLEST).astype(np.float32)
+        rows = _round_rows(seen, factor)
+        errors = [
+            rows @ _round_weights(matrix * factor[:, None]) - known
+            for matrix, known in zip(matrices, exact, strict=True)
+        ]
+        means = [error.mean(axis=0) for error in errors]
+        left = sum(
+            float(((error - mean) ** 2).mean()) for error, mean in zip(errors, means, strict=True)
+        )
+        tried.append((left, factor, means))
+    _, best, means = min(tried, key=lambda entry: entry[0])
+    return best, means
+
+
+def _round_rows(seen: _Seen, factor: Values) -> Values:
+    """What 8 bits make of (S, D) inputs divided by `factor`: one range for the whole tensor."""
+    low = min(float((seen.lowest / factor).min()), 0.0)
+    high = max(float((seen.highest / factor).max()), 0.0)
+    step = max(high - low, _SMALLEST) / 255
+    rounded: Values = np.rint(seen.rows / factor / step) * np.float32(step)
+    return rounded
+
+
+def _round_weights(matrix: Values) -> Values:
+    """What 8 bits make of (D, O) weights: one range for each output."""
+    step = np.maximum(np.abs(matrix).max(axis=0), _SMALLEST) / 127
+    rounded: Values = np.rint(matrix / step) * step
+    return rounded
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a tensor holds on the images: (D,) extremes of its channels, and (S, D) of its rows."""
+
+    lowest: Values
+    highest: Values
+    rows: Values
 
 
 @dataclass(frozen=True)
@@ -98,21 +153,44 @@ def _divide(model: onnx.ModelProto, source: _Source, factor: Values) -> None:
     model.graph.node.insert(first, node)
 
 
-def _largest_values(
-    model: onnx.ModelProto, names: Sequence[str], images: Values
-) -> list[NDArray[np.float64]]:
-    """The largest absolute value of each channel, for each of the tensors."""
+def _biases(
+    model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
+) -> Mapping[str, onnx.TensorProto]:
+    """The bias that is added to a tensor, by the tensor's name, where nothing else reads either."""
+    read = Counter(name for node in model.graph.node for name in node.input)
+    found = {}
+    for node in model.graph.node:
+        if node.op_type != "Add":
+            continue
+        for one, other in (tuple(node.input), tuple(node.input)[::-1]):
+            is_bias = other in weights and len(weights[other].dims) == 1
+            if is_bias and read[one] == read[other] == 1:
+                found[one] = weights[other]
+    return found
+
+
+def _measure(model: onnx.ModelProto, names: Sequence[str], images: Values) -> list[_Seen]:
+    """Extremes of each channel, and some rows of every image, for each of the tensors."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     session = open_session(probe.SerializeToString())
-    largest: list[NDArray[np.float64]] = []
+    parts: list[list[_Seen]] = [[] for _ in names]
     for start in range(0, len(images), 8):
-        values = session.run(list(names), {INPUT: images[start : start + 8]})
-        found = [np.abs(v).max(axis=tuple(range(v.ndim - 1))).astype(np.float64) for v in values]
-        largest = [*map(np.maximum, largest or found, found)]
-    return largest
+        given = images[start : start + 8]
+        for part, values in zip(parts, session.run(list(names), {INPUT: given}), strict=True):
+            flat = values.reshape(-1, values.shape[-1])  # (rows, D)
+            step = max(1, len(flat) // (_ROWS * len(given)))
+            part.append(_Seen(flat.min(axis=0), flat.max(axis=0), flat[::step].copy()))
+    return [
+        _Seen(
+            np.min([seen.lowest for seen in part], axis=0),
+            np.max([seen.highest for seen in part], axis=0),
+            np.concatenate([seen.rows for seen in part]),
+        )
+        for part in parts
+    ]
 
 
 def _read(tensor: onnx.TensorProto) -> Values:

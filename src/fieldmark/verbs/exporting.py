@@ -145,15 +145,9 @@ class _Making:
 
         table = self._table().select("train")
         self.tell(f"calibrating on {NUM_CALIBRATION} training images ...")
-        drawn = read_samples(self.predictor, table, NUM_CALIBRATION + self.images)
-        calibration, judged = drawn.divide(NUM_CALIBRATION)
-
-        def judge(graph: onnx.ModelProto) -> float:
-            logits = outputs_of(graph, judged.images, threads=_threads())
-            return compare_answers(judged, logits).top1
-
+        calibration = read_samples(self.predictor, table, NUM_CALIBRATION)
         found: Quantized | None = None
-        for found in quantize(onnx.load(path), calibration.images, judge):
+        for found in quantize(onnx.load(path), calibration.images):
             changed = replace(record, precision="int8", kept_fp32=found.kept_fp32)
             logits = outputs_of(found.model, proof.images, threads=_threads())
             agreement = compare_answers(proof, logits)
