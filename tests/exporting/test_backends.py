@@ -17,7 +17,7 @@ from fieldmark.runs.predictor import load_predictor
 
 def opened(path):
     run = fm.load_run(path)
-    return load_predictor(run.folder), run._own_split("test")
+    return load_predictor(run.folder), run.select_images("test")
 
 
 def choose(path, wanted: str, bound: float = 1e-3):
