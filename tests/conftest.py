@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Before torch is imported: processes whose threads share the cores wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
