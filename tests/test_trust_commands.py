@@ -274,6 +274,7 @@ def test_augmented_scores_are_of_the_mean_probability_and_tell_the_change(
     shutil.copytree(fresh, run)
     alone = answer("evaluate", run, "--tta", "flip", capsys=capsys)
     assert "change" not in alone and "evaluate once without tta" in alone["notes"][0]
+    assert len(alone["notes"]) == 2
     plain = answer("evaluate", run, capsys=capsys)
     result = answer("evaluate", run, "--tta", 2, capsys=capsys)
     assert result["predictions"] == str(run / "predictions" / "test-tta2.parquet")
@@ -286,12 +287,25 @@ def test_augmented_scores_are_of_the_mean_probability_and_tell_the_change(
             views = [predictor.classifier(x).softmax(1) for x in (pixels, pixels.flip(3))]
         expected = ((views[0] + views[1]) / 2)[0].sort(descending=True).values
         assert stored.top_probability[place] == pytest.approx(expected.numpy(), abs=1e-5)
+    assert len(set(result["notes"])) == len(result["notes"])
     change = result["change"]["metrics"]["nll"]
     assert change == pytest.approx(result["metrics"]["nll"] - plain["metrics"]["nll"])
     assert set(result["intervals"]) == set(result["metrics"])
     main(["evaluate", str(run), "--tta", "flip,scales", "--quiet"])
     assert "change   against plain" in capsys.readouterr().out
     assert (run / "predictions" / "test-tta-flip-scales.parquet").is_file()
+
+
+def test_a_class_that_training_never_saw_is_named(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = split_in_turn(read_table(leaves))
+    unseen = table.rows[-1].label
+    rows = [replace(r, split="test") if r.label == unseen else r for r in table.rows]
+    run = make_run(tmp_path / "run", leaves, table.with_rows(rows), seed=1)
+    told = f"Images of 1 class in this split that training never saw count as wrong: {unseen}."
+    for words in ([], ["--tta", 2], ["--data", leaves]):
+        assert answer("evaluate", run, *words, capsys=capsys)["notes"].count(told) == 1
 
 
 @pytest.fixture(scope="module")

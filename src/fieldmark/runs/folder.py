@@ -154,6 +154,10 @@ class RunFolder:
         content = json.loads((self.path / "classes.json").read_text(encoding="utf-8"))
         return list(content["classes"])
 
+    def load_train_counts(self) -> tuple[int, ...]:
+        """Training images of each class, in index order."""
+        return tuple(int(entry["train"]) for entry in self.load_classes())
+
     def save_tags(self, vocabulary: TagVocabulary) -> None:
         """Write tags.json, which freezes what each token of a tag means."""
         save_json(self.path / "tags.json", vocabulary.to_json())

@@ -85,7 +85,7 @@ def ensemble(
     best = 0 if selection is None else selection.first
     return Ensemble(
         run=Run(folder, members[0].table),
-        evaluation=score_predictions(together, folder.predictions_path(split), table),
+        evaluation=score_predictions(together, folder, split, table),
         members=tuple(described),
         best_single=names[best],
         change=measure_change(alone[best], together),

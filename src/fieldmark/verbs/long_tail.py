@@ -211,7 +211,7 @@ def _predict(run: Run, listener: Listener) -> Predictions:
 def _score(folder: RunFolder) -> dict[str, float]:
     predictions = load_predictions(folder.predictions_path("test"))
     metrics = compute_metrics(predictions)
-    counts = [entry["train"] for entry in folder.load_classes()]
+    counts = folder.load_train_counts()
     return {
         "accuracy": metrics["accuracy"],
         "macro_f1": metrics["macro_f1"],
@@ -224,7 +224,7 @@ def _score(folder: RunFolder) -> dict[str, float]:
 
 
 def _describe_parts(folder: RunFolder) -> tuple[ClassPart, ...]:
-    counts = [entry["train"] for entry in folder.load_classes()]
+    counts = folder.load_train_counts()
     members: dict[Part, list[int]] = {part: [] for part in PARTS}
     for count, part in zip(counts, divide_classes(counts), strict=True):
         members[part].append(count)

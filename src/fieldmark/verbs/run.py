@@ -140,23 +140,20 @@ class Run:
         predictor = self.predictor(choose_device())
         choice = choose_backend(predictor, table, backend, bound=EVALUATE_BOUND)
         predictor = replace(predictor, forward=choice.backend)
-        path = self.folder.predictions_path(name)
         num_bare = sum(not row.tags for row in table.rows)
         if predictor.encode_tags is None or num_bare == len(table):
             found = predict_table(predictor, table, progress=progress)
-            scores = score_predictions(found, path, table)
+            scores = score_predictions(found, self.folder, name, table)
             notes = scores.notes if predictor.encode_tags is None else (*scores.notes, NO_TAGS)
             return replace(scores, notes=notes, backend=choice)
         halves = _in_halves(progress)
         found = predict_table(predictor, table, progress=halves[0])
-        scores = score_predictions(found, path, table)
+        scores = score_predictions(found, self.folder, name, table)
         bare = predict_table(predictor, without_tags(table), progress=halves[1])
         note = f"{num_bare:,} of {len(table):,} images have no tags: they count in both scores."
         return replace(
             scores,
-            without_tags=score_predictions(
-                bare, self.folder.predictions_path(f"{name}-without-tags"), table
-            ),
+            without_tags=score_predictions(bare, self.folder, f"{name}-without-tags", table),
             notes=(*scores.notes, *((note,) if num_bare else ())),
             backend=choice,
         )
@@ -260,8 +257,8 @@ class Run:
             batch_size=max(1, BATCH_SIZE // len(augmentations)),
             progress=progress,
         )
-        path = self.folder.predictions_path(f"{name}-{name_augmentations(words)}")
-        scores = score_predictions(predictions, path, table)
+        own_name = f"{name}-{name_augmentations(words)}"
+        scores = score_predictions(predictions, self.folder, own_name, table)
         notes = list(scores.notes)
         change = None if plain is None else measure_change(plain, predictions)
         if change is None:
@@ -271,7 +268,7 @@ class Run:
             )
         shown = ", ".join(a.name for a in augmentations)
         notes.append(f"Mean of the probabilities of {len(augmentations)} views: {shown}.")
-        return replace(scores, change=change, notes=(*scores.notes, *notes))
+        return replace(scores, change=change, notes=tuple(notes))
 
     def _choose_images(self, data: str | Path | Table | None, split: str) -> tuple[Table, str]:
         """Labelled images, and what their predictions file is called after."""
@@ -315,20 +312,23 @@ class Run:
 NO_TAGS = "None of the images has tags: these are the scores without tags."
 
 
-def score_predictions(predictions: Predictions, path: Path, table: Table) -> Evaluation:
-    """Store predictions and score them; images of one group of `table` are resampled together."""
+def score_predictions(
+    predictions: Predictions, folder: RunFolder, name: str, table: Table
+) -> Evaluation:
+    """Store predictions in a run under a name, and score them.
+
+    Images of one group of `table` are resampled together.
+    """
+    path = folder.predictions_path(name)
     save_predictions(predictions, path)
     return Evaluation(
         num_images=len(predictions) - len(predictions.errors),
         metrics=compute_metrics(predictions),
-        intervals=compute_intervals(
-            predictions,
-            groups=None if table is None else [row.group or "" for row in table.rows],
-        ),
+        intervals=compute_intervals(predictions, groups=[row.group or "" for row in table.rows]),
         classes=score_classes(predictions),
         predictions=predictions,
         path=path,
-        notes=note_doubts(predictions),
+        notes=note_doubts(predictions, folder.load_train_counts()),
     )
 
 

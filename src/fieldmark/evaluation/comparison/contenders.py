@@ -124,7 +124,7 @@ def load_contender(path: str | Path, split: str) -> Contender:
         test=test,
         pool=frozenset(hashes.items()),
         groups=tuple(groups.get(image, "") for image in ordered.images),
-        train_counts=tuple(int(entry["train"]) for entry in folder.load_classes()),
+        train_counts=folder.load_train_counts(),
         costs=_read_costs(folder),
     )
 
