@@ -247,6 +247,8 @@ def test_options_that_do_not_go_together_are_told(
     assert "--coverage and --keep say how to --calibrate" in told
     told = refusal("evaluate", fresh, "--calibrate", "--tta", 2, capsys=capsys)
     assert "Give one of the two" in told
+    told = refusal("evaluate", fresh, "--tta", 2, "--backend", "onnxruntime", capsys=capsys)
+    assert "--backend onnxruntime: --tta is computed by eager alone" in told
     told = refusal("evaluate", fresh, "--calibrate", "--coverage", 0.99, capsys=capsys)
     assert "needs at least 99 labelled validation images, and there are 21" in told
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fieldmark.data.prepare import hash_table
 from fieldmark.data.sources import build_table, read_table
 from fieldmark.data.table import SPLITS, Table
-from fieldmark.errors import DataError, hint
+from fieldmark.errors import DataError, FieldmarkError, hint
 from fieldmark.evaluation.answers import PredictedRow
 from fieldmark.evaluation.augmented import (
     augment_predictor,
@@ -130,11 +130,16 @@ class Run:
         that takes tags is scored with the images' tags and, in `without_tags`, without them.
 
         `tta` asks for test-time augmentation: how many augmented images, or which
-        (`evaluation.augmented`). Its predictions are stored beside the plain ones.
+        (`evaluation.augmented`). Its predictions are stored beside the plain ones; eager computes
+        them.
         """
         from fieldmark.exporting.backends import EVALUATE_BOUND, choose_backend
 
         if tta is not None:
+            if backend not in ("auto", "eager"):
+                raise FieldmarkError(
+                    f"--backend {backend}: --tta is computed by eager alone. Give one of the two"
+                )
             return self._evaluate_augmented(data, split, str(tta), progress)
         table, name = self._choose_images(data, split)
         predictor = self.predictor(choose_device())
