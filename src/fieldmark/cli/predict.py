@@ -87,7 +87,7 @@ def predict(
         wary = _Wary(_set_method(sets), _threshold(reject), reject_by, calibrated)
         rows = _open(run, _num_tags(tags), chosen, wary)(
             inputs,
-            top=max(top, 1) if out else top,
+            top=1 if out is not None and top == 0 else top,
             columns=columns,
             image_root=image_root,
             allow_outside=allow_outside,
