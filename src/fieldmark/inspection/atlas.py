@@ -19,8 +19,9 @@ from fieldmark.data.table import Table
 from fieldmark.errors import InspectionError
 from fieldmark.inspection.frames import bare
 from fieldmark.inspection.options import InspectOptions
+from fieldmark.inspection.pictures import choose_rows
 from fieldmark.inspection.readings import Count, ignore_count, need_table, read_features
-from fieldmark.inspection.specimens import choose_rows, read_picture, say, shorten
+from fieldmark.inspection.specimens import read_picture, say, shorten
 from fieldmark.inspection.style import FAINT, INK, SERIES, SMALL_PT, new_figure
 from fieldmark.inspection.subject import Subject
 from fieldmark.runs.figures import Drawing

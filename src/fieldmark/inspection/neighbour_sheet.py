@@ -6,8 +6,9 @@ from fieldmark.errors import InspectionError
 from fieldmark.inspection.frames import frame_picture
 from fieldmark.inspection.neighbours import find_neighbours, select_images
 from fieldmark.inspection.options import InspectOptions
+from fieldmark.inspection.pictures import choose_rows
 from fieldmark.inspection.readings import need_table
-from fieldmark.inspection.specimens import choose_rows, read_picture, say, say_file, shorten
+from fieldmark.inspection.specimens import read_picture, say, say_file, shorten
 from fieldmark.inspection.style import (
     BLUE,
     FAINT,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from fieldmark.data.table import SPLITS, Row, Table
 from fieldmark.errors import DataError, InspectionError, UnreadableImageError, hint
 from fieldmark.inspection.options import InspectOptions
 from fieldmark.inspection.subject import Subject
+from fieldmark.seeds import derive_seed
 from fieldmark.transforms.pipelines import EvalTransform
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Picture:
     @property
     def stem(self) -> str:
         """The name without its ending, for a file name."""
-        return self.name.rpartition(".")[0] or self.name
+        return _stem(self.name)
 
 
 def choose_pictures(subject: Subject, options: InspectOptions) -> list[Picture]:
@@ -80,27 +81,90 @@ def choose_pictures(subject: Subject, options: InspectOptions) -> list[Picture]:
     return found
 
 
+def prepare_picture(
+    subject: Subject,
+    data: bytes,
+    *,
+    name: str,
+    split: str | None,
+    label: str | None,
+    tags: tuple[str, ...] | None,
+) -> Picture:
+    """Decode an image and prepare it as the run's evaluation does.
+
+    Raises `UnreadableImageError`.
+    """
+    predictor = subject.predictor
+    if not isinstance(predictor.transform, EvalTransform):
+        raise TypeError("pictures are shown as `EvalTransform` prepares them")
+    image = decode_image(data)
+    return Picture(
+        name=name,
+        split=split or None,
+        label=label or None,
+        pixels=predictor.transform(image).to(predictor.device),
+        # It squashes or cuts: a map lies on what it gave, so that is what is shown.
+        shown=predictor.transform.prepare(image).permute(1, 2, 0).numpy(),
+        tag_ids=None
+        if predictor.encode_tags is None
+        else predictor.encode_tags(tags).to(predictor.device),
+    )
+
+
+def choose_rows(table: Table, most: int, seed: int) -> list[Row]:
+    """At most so many rows, in random order, the first of each class before the second of any."""
+    order = np.random.default_rng(derive_seed(seed, "rows")).permutation(len(table.rows))
+    seen: dict[str, int] = {}
+    ranked = []
+    for place, index in enumerate(order.tolist()):
+        row = table.rows[index]
+        seen[row.label] = seen.get(row.label, 0) + 1
+        ranked.append((seen[row.label], place, row))
+    return [row for _, _, row in sorted(ranked, key=lambda entry: entry[:2])[:most]]
+
+
+def name_apart(images: Sequence[str]) -> list[str]:
+    """The end of each path, long enough that no two figures of different images share a name."""
+    parts = [PurePath(image).parts for image in images]
+    names = []
+    for place, own in enumerate(parts):
+        others = parts[:place] + parts[place + 1 :]
+        depth = next(
+            (
+                depth
+                for depth in range(1, len(own) + 1)
+                if all(_stem("-".join(o[-depth:])) != _stem("-".join(own[-depth:])) for o in others)
+            ),
+            None,
+        )
+        names.append(f"{place + 1}-{own[-1]}" if depth is None else "-".join(own[-depth:]))
+    return names
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
 def _read_given(subject: Subject, options: InspectOptions) -> Iterator[Picture]:
+    tags = options.tags
+    if tags and subject.predictor.encode_tags is None:
+        raise DataError(
+            f"--tags {' '.join(tags[:5])}: this run was trained without tags. Leave them out"
+        )
     frozen = {row["content_hash"]: row for row in subject.folder.load_split()}
-    names = [Path(image).name for image in subject.images]
-    for image, name in zip(subject.images, names, strict=True):
+    for image, name in zip(subject.images, name_apart(subject.images), strict=True):
         data = read_file(Path(image).expanduser())
         row = frozen.get(hash_content(data), {})
-        yield _picture(
-            subject,
-            # Two files of one name must not share a figure.
-            name if names.count(name) == 1 else "-".join(Path(image).parts[-2:]),
-            data,
-            split=row.get("split"),
-            label=row.get("label"),
-            tags=options.tags,
+        yield prepare_picture(
+            subject, data, name=name, split=row.get("split"), label=row.get("label"), tags=tags
         )
 
 
 def _read_own(subject: Subject, table: Table, options: InspectOptions) -> list[Picture]:
-    found: list[Picture] = []
+    found: list[tuple[Row, bytes]] = []
     missing: list[str] = []
-    for row in _in_turn(table.select(options.split), options.seed):
+    part = table.select(options.split)
+    for row in choose_rows(part, len(part), options.seed):
         if len(found) == options.num_images or len(missing) == MOST_TRIED:
             break
         try:
@@ -110,54 +174,14 @@ def _read_own(subject: Subject, table: Table, options: InspectOptions) -> list[P
             continue
         one = table.with_rows([row])
         subject.folder.verify_images(one, hash_table(one))
-        picture = _picture(
-            subject, Path(row.image).name, data, split=row.split, label=row.label, tags=row.tags
-        )
-        found.append(picture)
+        found.append((row, data))
     if missing and found:
         options.note(
             f"{len(missing)} images of the {options.split} split are gone, others were taken in "
             f"their place: {', '.join(missing[:3])}"
         )
-    return found
-
-
-def _in_turn(table: Table, seed: int) -> list[Row]:
-    """Rows in random order, the first of each class before the second of any."""
-    order = np.random.default_rng(seed).permutation(len(table.rows))
-    seen: dict[str, int] = {}
-    ranked = []
-    for place, index in enumerate(order):
-        row = table.rows[int(index)]
-        seen[row.label] = seen.get(row.label, 0) + 1
-        ranked.append((seen[row.label], place, row))
-    return [row for _, _, row in sorted(ranked, key=lambda entry: entry[:2])]
-
-
-def _picture(
-    subject: Subject,
-    name: str,
-    data: bytes,
-    *,
-    split: str | None,
-    label: str | None,
-    tags: tuple[str, ...] | None,
-) -> Picture:
-    predictor = subject.predictor
-    if not isinstance(predictor.transform, EvalTransform):
-        raise TypeError("pictures are shown as `EvalTransform` prepares them")
-    if tags and predictor.encode_tags is None and subject.images:
-        raise DataError(
-            f"--tags {' '.join(tags[:5])}: this run was trained without tags. Leave them out"
-        )
-    image = decode_image(data)
-    return Picture(
-        name=name,
-        split=split or None,
-        label=label or None,
-        pixels=predictor.transform(image).to(predictor.device),
-        shown=predictor.transform.prepare(image).permute(1, 2, 0).numpy(),
-        tag_ids=None
-        if predictor.encode_tags is None
-        else predictor.encode_tags(tags).to(predictor.device),
-    )
+    names = name_apart([row.image for row, _ in found])
+    return [
+        prepare_picture(subject, data, name=name, split=row.split, label=row.label, tags=row.tags)
+        for (row, data), name in zip(found, names, strict=True)
+    ]

@@ -10,15 +10,14 @@ from PIL import Image
 
 from fieldmark.data.images import decode_image
 from fieldmark.data.stores import ImageStore
-from fieldmark.data.table import Row, Table
+from fieldmark.data.table import Row
 from fieldmark.errors import InspectionError, UnreadableImageError
 from fieldmark.evaluation.predictions import Predictions, load_predictions
 from fieldmark.evaluation.rows import predict_table
 from fieldmark.inspection.asking import Answer
-from fieldmark.inspection.pictures import Picture
+from fieldmark.inspection.pictures import Picture, prepare_picture
 from fieldmark.inspection.saliency.grad_cam import compute_grad_cam
 from fieldmark.inspection.subject import Subject
-from fieldmark.seeds import derive_seed
 
 Pixels = NDArray[np.uint8]
 BLANK = 236
@@ -50,18 +49,6 @@ def say_file(image: str, length: int = 22) -> str:
     return name if len(name) <= length else "…" + name[-(length - 1) :]
 
 
-def choose_rows(table: Table, most: int, seed: int) -> list[Row]:
-    """At most so many rows, in random order, the first of each class before the second of any."""
-    order = np.random.default_rng(derive_seed(seed, "rows")).permutation(len(table.rows))
-    seen: dict[str, int] = {}
-    ranked = []
-    for place, index in enumerate(order.tolist()):
-        row = table.rows[index]
-        seen[row.label] = seen.get(row.label, 0) + 1
-        ranked.append((seen[row.label], place, row))
-    return [row for _, _, row in sorted(ranked, key=lambda entry: entry[:2])[:most]]
-
-
 def read_predictions(subject: Subject, split: str) -> Predictions:
     """The stored predictions of a split of the run, or new ones where there are none.
 
@@ -78,21 +65,18 @@ def read_predictions(subject: Subject, split: str) -> Predictions:
     return predict_table(subject.predictor, subject.table.select(split))
 
 
-def see(subject: Subject, row: Row) -> tuple[Picture, Pixels] | None:
-    """A row's image as the network reads it, and as people see it; None where it is unreadable."""
+def see(subject: Subject, row: Row) -> Picture | None:
+    """A row's image as the network reads it; None where it is unreadable."""
     if subject.table is None:
         return None
-    predictor = subject.predictor
     try:
-        image = decode_image(subject.table.store.read(row.image))
+        data = subject.table.store.read(row.image)
+        name = PurePath(row.image).name
+        return prepare_picture(
+            subject, data, name=name, split=row.split, label=row.label, tags=row.tags
+        )
     except UnreadableImageError:
         return None
-    pixels = predictor.transform(image).to(predictor.device)
-    # The transform squashes or cuts: a map lies on what it gave, so that is what is shown.
-    shown = predictor.transform.prepare(image).permute(1, 2, 0).numpy()  # type: ignore[attr-defined]
-    tags = None if predictor.encode_tags is None else predictor.encode_tags(row.tags)
-    name = PurePath(row.image).name
-    return Picture(name, row.split, row.label, pixels, shown, tags), shown
 
 
 def find_evidence(

@@ -111,7 +111,7 @@ def test_what_separates_two_classes_is_not_what_speaks_for_one(make_subject: Mak
     assert subject.table is not None
     seen = see(subject, subject.table.rows[0])
     assert seen is not None
-    maps = [find_evidence(subject, seen[0], 0, rival) for rival in (None, 1)]
+    maps = [find_evidence(subject, seen, 0, rival) for rival in (None, 1)]
     assert all(m is None or (m.shape == (32, 32) and m.max() == 1.0) for m in maps)
     assert maps[0] is None or maps[1] is None or not np.allclose(*maps)
 

@@ -253,14 +253,13 @@ def _show(
     width: float = 1.1,
 ) -> None:
     """The image, and a line around half of the strongest evidence."""
-    seen = see(subject, specimen.row)
-    if seen is None:
+    picture = see(subject, specimen.row)
+    if picture is None:
         bare(axes)
         axes.set_facecolor(RULE)
         axes.text(0.5, 0.5, "gone", ha="center", va="center", fontsize=7, color=FAINT)
         return
-    picture, pixels = seen
-    frame_picture(axes, pixels)
+    frame_picture(axes, picture.shown)
     evidence = find_evidence(subject, picture, class_index, rival_index)
     if evidence is not None:
         _outline(axes, evidence, colour, width)

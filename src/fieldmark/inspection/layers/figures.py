@@ -14,8 +14,8 @@ from fieldmark.inspection.layers.probes import Probe, probe_layers
 from fieldmark.inspection.layers.similarity import compare_layers
 from fieldmark.inspection.options import InspectOptions
 from fieldmark.inspection.others import load_other
+from fieldmark.inspection.pictures import choose_rows
 from fieldmark.inspection.readings import Readings, read_features
-from fieldmark.inspection.specimens import choose_rows
 from fieldmark.inspection.subject import Subject
 from fieldmark.models.ifa_head import IfaHead
 from fieldmark.runs.figures import Drawing

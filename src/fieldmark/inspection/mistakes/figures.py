@@ -106,13 +106,12 @@ def _draw_mistake(
                 axes.text(0.5, 0.5, "image is gone", ha="center", fontsize=TEXT_PT, color=FAINT)
             axes.patch.set_facecolor(RULE)
             continue
-        picture, pixels = seen
         if column == 0:
-            frame_picture(axes, pixels)
+            frame_picture(axes, seen.shown)
             continue
         own, other = names.index(pair.given), names.index(pair.chosen)
-        evidence = find_evidence(subject, picture, own if column == 1 else other)
-        frame_picture(axes, pixels if evidence is None else overlay(pixels, evidence))
+        evidence = find_evidence(subject, seen, own if column == 1 else other)
+        frame_picture(axes, seen.shown if evidence is None else overlay(seen.shown, evidence))
 
 
 def _as_text(name: str) -> str:
