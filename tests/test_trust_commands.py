@@ -310,6 +310,28 @@ def test_a_class_that_training_never_saw_is_named(
         assert answer("evaluate", run, *words, capsys=capsys)["notes"].count(told) == 1
 
 
+def test_head_middle_and_tail_are_told_beside_the_metrics(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = split_in_turn(read_table(leaves))
+    rare = table.rows[-1].label
+    for_test = (r.label == rare and r.split == "train" for r in table.rows)
+    rows = [
+        replace(row, split="test") if moved else row
+        for row, moved in zip(table.rows, for_test, strict=True)
+    ]
+    run = make_run(tmp_path / "run", leaves, table.with_rows(rows), seed=1)
+    result = answer("evaluate", run, capsys=capsys)
+    head, tail = result["groups"][0], result["groups"][-1]
+    assert tail["part"] == "tail" and tail["fewest_trained"] == tail["most_trained"] == 0
+    own = next(entry for entry in result["classes"] if entry["label"] == rare)
+    assert tail["num_classes"] == 1 and tail["recall"] == own["recall"]
+    others = [e["recall"] for e in result["classes"] if e["label"] != rare and e["support"]]
+    assert head["recall"] == pytest.approx(sum(others) / len(others))
+    main(["evaluate", str(run), "--quiet"])
+    assert "tail     mean recall" in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def other(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another image size and other weights, on the same split."""

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from fieldmark.data.class_sizes import PARTS
 from fieldmark.data.stores import MemoryStore
 from fieldmark.data.table import Table
 from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.reporting import inside
-from fieldmark.reporting.classes import THIRDS, divide_into_thirds, wilson_interval
+from fieldmark.reporting.classes import divide_into_parts, wilson_interval
 from fieldmark.reporting.dataset import build_dataset
 from fieldmark.reporting.findings import find_in_data
 from fieldmark.reporting.material import gather
@@ -388,12 +389,12 @@ def test_interval_of_a_recall_is_that_of_scipy(hits: int, count: int) -> None:
     assert wilson_interval(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_thirds_are_by_images_learned_from() -> None:
+def test_parts_are_by_images_learned_from() -> None:
     sizes = {f"c{index}": 10 * (index + 1) for index in range(9)}
-    thirds = divide_into_thirds(sizes)
-    assert [thirds[f"c{index}"] for index in (8, 5, 0)] == list(THIRDS)
-    assert divide_into_thirds(dict.fromkeys(sizes, 10)) == {}
-    assert divide_into_thirds({"a": 1, "b": 100}) == {}
+    parts = divide_into_parts(sizes)
+    assert [parts[f"c{index}"] for index in (8, 5, 0)] == list(PARTS)
+    assert divide_into_parts(dict.fromkeys(sizes, 10)) == {}
+    assert divide_into_parts({"a": 1, "b": 100}) == {}
 
 
 def test_two_hundred_classes_stay_under_six_megabytes(

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from fieldmark.cli.output import Output, stdout_for_results
+from fieldmark.cli.results import describe_part
 from fieldmark.cli.train import DataOptions
 
 if TYPE_CHECKING:
@@ -106,11 +107,7 @@ def _as_table(found: LongTail) -> Table:
 
 
 def _closing_lines(found: LongTail) -> list[str]:
-    lines = [
-        f"{part.part:<8} {part.num_classes} classes of {part.fewest_images} to "
-        f"{part.most_images} training images"
-        for part in found.parts
-    ]
+    lines = [f"{part.part:<8} {describe_part(part)}" for part in found.parts]
     lines.append("         head, middle and tail: mean recall of their classes; thirds by size")
     if len(found.seeds) > 1:
         lines.append(
@@ -136,8 +133,8 @@ def _as_json(found: LongTail) -> dict[str, object]:
             {
                 "part": part.part,
                 "num_classes": part.num_classes,
-                "fewest_images": part.fewest_images,
-                "most_images": part.most_images,
+                "fewest_images": part.fewest_trained,
+                "most_images": part.most_trained,
             }
             for part in found.parts
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,6 +14,7 @@ from fieldmark.cli.progress import TrainingView
 from fieldmark.cli.trust import describe_change
 
 if TYPE_CHECKING:
+    from fieldmark.evaluation.class_scores import GroupScore
     from fieldmark.training.events import Profiled
     from fieldmark.verbs import Evaluation, Run
 
@@ -97,6 +99,7 @@ def describe_evaluation(
             }
             for c in scores.classes
         ],
+        "groups": [asdict(part) for part in scores.groups],
         "errors": [{"image": i, "error": reason} for i, reason in scores.errors.items()],
         "predictions": str(scores.path),
         "notes": list(scores.notes),
@@ -113,11 +116,28 @@ def describe_evaluation(
         result["change"], told = describe_change(scores.change, "plain")
         shown.append(told)
     shown += [f"note     {note}" for note in scores.notes]
+    if len(scores.groups) > 1:
+        shown += [f"{part.part:<8} {_score_part(part)}" for part in scores.groups]
     tested = sorted((c for c in scores.classes if c.support), key=lambda c: c.f1)
     weakest = "  ".join(f"{c.name} {c.f1:.2f}" for c in tested[:WORST_SHOWN])
     shown.append(f"weakest  {weakest}  (F1)")
     shown += [f"error    {image}: {reason}" for image, reason in scores.errors.items()]
     return result, shown
+
+
+def describe_part(part: GroupScore) -> str:
+    """The classes of a part of the long tail, and how many training images they have."""
+    sizes = f"{part.fewest_trained:,}"
+    if part.most_trained != part.fewest_trained:
+        sizes += f" to {part.most_trained:,}"
+    classes = "class" if part.num_classes == 1 else "classes"
+    return f"{part.num_classes:,} {classes} of {sizes} training images"
+
+
+def _score_part(part: GroupScore) -> str:
+    if part.recall is None:
+        return f"{describe_part(part)}: no image in this split"
+    return f"mean recall {part.recall:.3f} over {describe_part(part)}"
 
 
 def _as_lists(intervals: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:

@@ -25,8 +25,8 @@ def note_doubts(
     ]
     if untrained:
         notes.append(
-            f"Images of {_count(untrained, 'class')} in this split that training never saw count as "
-            f"wrong: {_name(untrained)}."
+            f"Images of {_count(untrained, 'class')} in this split that training never saw count "
+            f"as wrong: {_name(untrained)}."
         )
     known = set(names)
     unknown = Counter(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from fieldmark.data.class_sizes import PARTS, Part, divide_classes
 from fieldmark.evaluation.metrics import score_classes
 from fieldmark.evaluation.predictions import Predictions
 from fieldmark.reporting.confusion import count_confusions
 from fieldmark.reporting.material import Material
 
-THIRDS = ("largest third", "middle third", "smallest third")
-MIN_CLASSES_FOR_THIRDS = 6
+MIN_CLASSES_FOR_PARTS = 6
 _Z = 1.959963984540054
 
 
@@ -31,7 +31,7 @@ class ClassRow:
     """The scores of one class.
 
     recall_interval: of 95%, after Wilson (1927); None without images. num_train: images it was
-    learned from. third: of the classes by `num_train`; None where they are alike in size.
+    learned from. part: head, middle or tail; None where classes are alike in size.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ClassRow:
     f1: float
     support: int
     num_train: int
-    third: str | None
+    part: Part | None
     rival: Rival | None
 
 
@@ -54,7 +54,7 @@ class Classes:
 
     rows: tuple[ClassRow, ...]
     has_rivals: bool
-    thirds: tuple[str, ...]
+    parts: tuple[Part, ...]
 
 
 def build_classes(material: Material) -> Classes | None:
@@ -65,7 +65,7 @@ def build_classes(material: Material) -> Classes | None:
     has_rivals = predictions.task != "multilabel"
     rivals = _find_rivals(predictions) if has_rivals else [None] * len(predictions.class_names)
     num_train = {str(entry["name"]): int(entry["train"]) for entry in material.classes}
-    thirds = divide_into_thirds(num_train)
+    parts = divide_into_parts(num_train)
     rows = tuple(
         ClassRow(
             name=score.name,
@@ -75,12 +75,13 @@ def build_classes(material: Material) -> Classes | None:
             f1=score.f1,
             support=score.support,
             num_train=num_train.get(score.name, 0),
-            third=thirds.get(score.name),
+            part=parts.get(score.name),
             rival=rival,
         )
         for score, rival in zip(score_classes(predictions), rivals, strict=True)
     )
-    return Classes(rows, has_rivals, THIRDS if thirds else ())
+    present = set(parts.values())
+    return Classes(rows, has_rivals, tuple(part for part in PARTS if part in present))
 
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float] | None:
@@ -93,14 +94,12 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float] | None:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def divide_into_thirds(num_train: Mapping[str, int]) -> dict[str, str]:
-    """Class -> its third by images; empty where classes are few, or alike within a factor of 2."""
-    ordered: Sequence[str] = sorted(num_train, key=lambda name: -num_train[name])
-    if len(ordered) < MIN_CLASSES_FOR_THIRDS:
+def divide_into_parts(num_train: Mapping[str, int]) -> dict[str, Part]:
+    """Class -> its part by images; empty where classes are few, or alike within a factor of 2."""
+    sizes = num_train.values()
+    if len(sizes) < MIN_CLASSES_FOR_PARTS or max(sizes) < 2 * min(sizes):
         return {}
-    if num_train[ordered[0]] < 2 * num_train[ordered[-1]]:
-        return {}
-    return {name: THIRDS[3 * place // len(ordered)] for place, name in enumerate(ordered)}
+    return dict(zip(num_train, divide_classes([*sizes]), strict=True))
 
 
 def _find_rivals(predictions: Predictions) -> list[Rival | None]:

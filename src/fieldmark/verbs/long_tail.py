@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
-from fieldmark.data.class_sizes import PARTS, Part, divide_classes
+from fieldmark.data.class_sizes import PARTS
 from fieldmark.data.sources import build_table
 from fieldmark.data.table import Table
 from fieldmark.errors import DataError, FieldmarkError, RecipeError, RunChangedError
-from fieldmark.evaluation.class_scores import score_groups
+from fieldmark.evaluation.class_scores import GroupScore, score_groups
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.evaluation.predictions import Predictions, load_predictions, save_predictions
@@ -70,23 +70,16 @@ class MethodScore:
 
 
 @dataclass(frozen=True)
-class ClassPart:
-    """Classes of a part, and the range of their training images at the first seed."""
-
-    part: Part
-    num_classes: int
-    fewest_images: int
-    most_images: int
-
-
-@dataclass(frozen=True)
 class LongTail:
-    """What each method does to the head, the middle and the tail of the classes."""
+    """What each method does to the head, the middle and the tail of the classes.
+
+    parts: those of the first seed, as its plain run scores them.
+    """
 
     path: Path
     seeds: tuple[int, ...]
     num_test: int
-    parts: tuple[ClassPart, ...]
+    parts: tuple[GroupScore, ...]
     methods: tuple[MethodScore, ...]
     trials: tuple[Trial, ...]
 
@@ -136,7 +129,7 @@ def long_tail(
         path=folder,
         seeds=chosen,
         num_test=sum(row["split"] == "test" for row in first.load_split()),
-        parts=_describe_parts(first),
+        parts=tuple(_score_parts(first)),
         methods=tuple(_summarize(method, trials) for method in METHODS),
         trials=tuple(trials),
     )
@@ -209,30 +202,17 @@ def _predict(run: Run, listener: Listener) -> Predictions:
 
 
 def _score(folder: RunFolder) -> dict[str, float]:
-    predictions = load_predictions(folder.predictions_path("test"))
-    metrics = compute_metrics(predictions)
-    counts = folder.load_train_counts()
+    metrics = compute_metrics(load_predictions(folder.predictions_path("test")))
     return {
         "accuracy": metrics["accuracy"],
         "macro_f1": metrics["macro_f1"],
-        **{
-            group.part: group.recall
-            for group in score_groups(predictions, counts)
-            if group.recall is not None
-        },
+        **{part.part: part.recall for part in _score_parts(folder) if part.recall is not None},
     }
 
 
-def _describe_parts(folder: RunFolder) -> tuple[ClassPart, ...]:
-    counts = folder.load_train_counts()
-    members: dict[Part, list[int]] = {part: [] for part in PARTS}
-    for count, part in zip(counts, divide_classes(counts), strict=True):
-        members[part].append(count)
-    return tuple(
-        ClassPart(part, len(found), min(found), max(found))
-        for part, found in members.items()
-        if found
-    )
+def _score_parts(folder: RunFolder) -> list[GroupScore]:
+    predictions = load_predictions(folder.predictions_path("test"))
+    return score_groups(predictions, folder.load_train_counts())
 
 
 def _summarize(method: str, trials: Sequence[Trial]) -> MethodScore:

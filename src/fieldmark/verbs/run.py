@@ -23,9 +23,11 @@ from fieldmark.evaluation.doubts import note_doubts
 from fieldmark.evaluation.inputs import read_inputs
 from fieldmark.evaluation.metrics import (
     ClassScore,
+    GroupScore,
     compute_intervals,
     compute_metrics,
     score_classes,
+    score_groups,
 )
 from fieldmark.evaluation.predictions import Predictions, load_predictions, save_predictions
 from fieldmark.evaluation.rows import (
@@ -61,15 +63,17 @@ Progress = Callable[[int, int], None]
 class Evaluation:
     """Metrics of one set of images, their 95% bootstrap intervals, and the predictions behind.
 
-    without_tags: the same of the same images without their tags, for a run that takes tags and
-        images that have some. change: test-time augmentation against the plain predictions, where
-        these are stored too. notes: sentences for people. backend: what computed.
+    groups: head, middle and tail of the classes, by training images. without_tags: the same scores
+        of the images without their tags, for a run that takes tags and images that have some.
+    change: test-time augmentation against the plain predictions, where these are stored too.
+    notes: sentences for people. backend: what computed.
     """
 
     num_images: int
     metrics: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
     classes: Sequence[ClassScore]
+    groups: Sequence[GroupScore]
     predictions: Predictions
     path: Path
     without_tags: Evaluation | None = None
@@ -326,14 +330,16 @@ def score_predictions(
     """
     path = folder.predictions_path(name)
     save_predictions(predictions, path)
+    train_counts = folder.load_train_counts()
     return Evaluation(
         num_images=len(predictions) - len(predictions.errors),
         metrics=compute_metrics(predictions),
         intervals=compute_intervals(predictions, groups=[row.group or "" for row in table.rows]),
         classes=score_classes(predictions),
+        groups=score_groups(predictions, train_counts),
         predictions=predictions,
         path=path,
-        notes=note_doubts(predictions, folder.load_train_counts()),
+        notes=note_doubts(predictions, train_counts),
     )
 
 
