@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from fieldmark.cli import main
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -21,6 +24,32 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("real data is not here: no folder 'shared' beside the project")
     return SHARED
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict]:
+    """Run a command with --json: on stdout must be one JSON object and nothing else."""
+
+    def run(*words: object) -> dict:
+        main([*map(str, words), "--json", "--quiet"])
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must fail as the user's fault, and return what it says."""
+
+    def run(*words: object) -> str:
+        with pytest.raises(SystemExit) as caught:
+            main([str(word) for word in words])
+        assert caught.value.code == 2
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        return told
+
+    return run
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

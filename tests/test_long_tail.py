@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -21,13 +22,6 @@ SMALL = [
 METHODS = ["plain", "class weights", "balanced sampling", "logit adjustment", "focal"]
 
 
-def refusal(*words: object, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert caught.value.code == 2
-    return capsys.readouterr().err
-
-
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces") / "set"
@@ -36,7 +30,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_method_runs_over_the_seeds_and_the_backbone_once(
-    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refusal: Callable[..., str]
 ) -> None:
     words = ["long-tail", str(faces), *SMALL, "--seeds", "2", "--out", str(tmp_path / "lt")]
     main([*words, "--json", "--quiet"])
@@ -66,12 +60,12 @@ def test_every_method_runs_over_the_seeds_and_the_backbone_once(
     assert folder.metrics_path.stat().st_mtime_ns == written
     for text in (*METHODS, "focal - plain", "±", "thirds by size"):
         assert text in shown
-    told = refusal(*words, "--set", "optim.lr=0.5", capsys=capsys)
+    told = refusal(*words, "--set", "optim.lr=0.5")
     assert "was trained with another recipe" in told
 
 
 def test_what_cannot_be_compared_is_told(
-    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    faces: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     for words, text in (
         (["--seeds", "0"], "seeds: expected a number from 1, not 0"),
@@ -81,4 +75,4 @@ def test_what_cannot_be_compared_is_told(
         (["--task", "multilabel"], "belongs to the head and to the tail at once"),
     ):
         given = ["long-tail", faces, *SMALL, "--out", tmp_path / "lt", *words]
-        assert text in refusal(*given, capsys=capsys)
+        assert text in refusal(*given)

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,22 +23,6 @@ SMALL = [
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
-
-
-def call(*words: object, capsys: pytest.CaptureFixture[str]) -> dict:
-    """Run a command with --json; stdout must be one JSON object and nothing else."""
-    main([*map(str, words), "--json", "--quiet"])
-    return json.loads(capsys.readouterr().out)
-
-
-def refuse(*words: object, capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command that must fail as the user's fault; return what it says."""
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
-    return told
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +59,8 @@ def test_run_folder_holds_everything(run_path: Path) -> None:
     assert {row["split"] for row in rows} == {"train", "val", "test"}
 
 
-def test_train_answers_in_json(
-    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = call("train", leaves, "--out", tmp_path / "run", *SMALL, capsys=capsys)
+def test_train_answers_in_json(leaves: Path, tmp_path: Path, answer: Callable[..., dict]) -> None:
+    result = answer("train", leaves, "--out", tmp_path / "run", *SMALL)
     assert result["run"] == str(tmp_path / "run")
     assert result["epochs"] == 2
     assert result["best"]["metric"] == "accuracy" and result["best"]["epoch"] in (1, 2)
@@ -98,15 +81,15 @@ def test_progress_elsewhere_than_on_a_terminal_is_one_plain_line_per_epoch(
 
 
 def test_recipe_of_a_run_repeats_it(
-    run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_path: Path, tmp_path: Path, answer: Callable[..., dict]
 ) -> None:
-    call("train", "--recipe", run_path / "recipe.yaml", "--out", tmp_path / "again", capsys=capsys)
+    answer("train", "--recipe", run_path / "recipe.yaml", "--out", tmp_path / "again")
     for name in ("split.csv", "classes.json", "recipe.yaml", "best/model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (run_path / name).read_bytes(), name
 
 
-def test_evaluate_answers_in_json(run_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = call("evaluate", run_path, capsys=capsys)
+def test_evaluate_answers_in_json(run_path: Path, answer: Callable[..., dict]) -> None:
+    result = answer("evaluate", run_path)
     keys = {"accuracy", "top5_accuracy", "macro_f1", "kappa", "sum", "nll", "ece"}
     assert keys <= result["metrics"].keys()
     assert result["metrics"].keys() == result["intervals"].keys()
@@ -116,13 +99,13 @@ def test_evaluate_answers_in_json(run_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_predict_agrees_with_evaluate_and_keeps_the_order(
-    run_path: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
+    run_path: Path, leaves: Path, answer: Callable[..., dict]
 ) -> None:
     from fieldmark.evaluation.predictions import load_predictions
 
     stored = load_predictions(run_path / "predictions" / "test.parquet")
     inputs = [leaves.parent / image for image in stored.images]
-    result = call("predict", run_path, *inputs, "--top", 3, capsys=capsys)
+    result = answer("predict", run_path, *inputs, "--top", 3)
     assert [p["image"] for p in result["predictions"]] == [str(path) for path in inputs]
     for place, prediction in enumerate(result["predictions"]):
         first = prediction["top"][0]
@@ -145,22 +128,22 @@ def test_single_predictor_agrees_with_the_batch(run_path: Path, leaves: Path) ->
 
 
 def test_predict_reports_bad_files_in_place(
-    run_path: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_path: Path, leaves: Path, tmp_path: Path, answer: Callable[..., dict]
 ) -> None:
     good = next((leaves.parent / "images").iterdir())
     broken, missing = tmp_path / "broken.png", tmp_path / "missing.png"
     broken.write_bytes(good.read_bytes()[:200])
-    result = call("predict", run_path, broken, good, missing, capsys=capsys)
+    result = answer("predict", run_path, broken, good, missing)
     kinds = ["error" in prediction for prediction in result["predictions"]]
     assert kinds == [True, False, True]
     assert result["predictions"][2]["error"].startswith("cannot be opened"), "the path is beside it"
 
 
 def test_predict_that_reads_nothing_answers_once_and_fails(
-    run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: Callable[..., dict]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        call("predict", run_path, tmp_path / "missing.png", capsys=capsys)
+        answer("predict", run_path, tmp_path / "missing.png")
     told = capsys.readouterr()
     assert caught.value.code == 2
     assert "cannot be opened" in json.loads(told.out)["predictions"][0]["error"]
@@ -168,16 +151,16 @@ def test_predict_that_reads_nothing_answers_once_and_fails(
 
 
 def test_predict_writes_a_submission(
-    run_path: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_path: Path, leaves: Path, tmp_path: Path, answer: Callable[..., dict]
 ) -> None:
     table = leaves.parent / "unlabelled.csv"
     images = [row["image"] for row in read_rows(leaves)][:5]
     table.write_text("image\n" + "\n".join(images) + "\n")
-    call("predict", run_path, table, "--out", tmp_path / "a.csv", "--top", 2, capsys=capsys)
+    answer("predict", run_path, table, "--out", tmp_path / "a.csv", "--top", 2)
     rows = list(csv.reader((tmp_path / "a.csv").read_text().splitlines()))
     assert rows[0] == ["image", "label", "p1", "p2"]
     assert [row[0] for row in rows[1:]] == images
-    call("predict", run_path, table, "--out", tmp_path / "b.csv", "--top", 0, capsys=capsys)
+    answer("predict", run_path, table, "--out", tmp_path / "b.csv", "--top", 0)
     assert (tmp_path / "b.csv").read_text().splitlines()[0] == "image,label"
 
 
@@ -195,50 +178,48 @@ def test_best_loads_in_timm_with_the_same_logits(run_path: Path, leaves: Path) -
 
 
 def test_epochs_zero_keeps_the_weights_and_is_scored(
-    leaves: Path, run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    leaves: Path, run_path: Path, tmp_path: Path, answer: Callable[..., dict]
 ) -> None:
     weights = run_path / "best" / "model.safetensors"
     words = [*SMALL, "optim.epochs=0", f"model.weights={weights}"]
-    result = call("train", leaves, "--out", tmp_path / "kept", *words, capsys=capsys)
-    again = call("evaluate", run_path, capsys=capsys)
+    result = answer("train", leaves, "--out", tmp_path / "kept", *words)
+    again = answer("evaluate", run_path)
     assert result["epochs"] == 0
     assert result["test"]["metrics"] == pytest.approx(again["metrics"])
 
 
 def test_changed_images_are_refused(
-    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    leaves: Path, tmp_path: Path, answer: Callable[..., dict], refusal: Callable[..., str]
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(leaves.parent, copy)
     out = tmp_path / "run"
-    call("train", copy / "table.csv", "--out", out, *SMALL, "optim.epochs=0", capsys=capsys)
+    answer("train", copy / "table.csv", "--out", out, *SMALL, "optim.epochs=0")
     rows = read_rows(out / "split.csv")
     one, other = (row["image"] for row in [r for r in rows if r["split"] == "test"][:2])
     shutil.copy(copy / one, copy / other)
-    told = refuse("evaluate", out, capsys=capsys)
+    told = refusal("evaluate", out)
     assert "changed since the run was made" in told and other in told
 
 
 def test_bad_images_are_listed_and_left_out(
-    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    leaves: Path, tmp_path: Path, answer: Callable[..., dict], refusal: Callable[..., str]
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(leaves.parent, copy)
     (copy / "images" / "0003.png").write_bytes(b"not an image")
     words = [*SMALL, "optim.epochs=0"]
-    call("train", copy / "table.csv", "--out", tmp_path / "run", *words, capsys=capsys)
+    answer("train", copy / "table.csv", "--out", tmp_path / "run", *words)
     left_out = read_rows(tmp_path / "run" / "left_out.csv")
     assert [row["image"] for row in left_out] == ["images/0003.png"]
     assert "unreadable" in left_out[0]["reason"]
-    told = refuse(
-        "train", copy / "table.csv", "--max-bad", "1%", "--out", tmp_path / "r", capsys=capsys
-    )
+    told = refusal("train", copy / "table.csv", "--max-bad", "1%", "--out", tmp_path / "r")
     assert "0003.png" in told and "--max-bad" in told
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
 def test_other_tasks_run_end_to_end(
-    task: str, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    task: str, leaves: Path, tmp_path: Path, answer: Callable[..., dict]
 ) -> None:
     table = leaves.parent / f"{task}.csv"
     rows = read_rows(leaves)
@@ -251,10 +232,10 @@ def test_other_tasks_run_end_to_end(
     lines = [f"{row['image']},{label}" for row, label in zip(rows, labels, strict=True)]
     table.write_text("image,label\n" + "\n".join(lines) + "\n")
     words = ["--task", task, "--out", tmp_path / "run", *SMALL]
-    result = call("train", table, *words, capsys=capsys)
+    result = answer("train", table, *words)
     assert result["test"]["num_images"] > 10
     assert 0 <= result["test"]["metrics"]["macro_f1"] <= 1
-    prediction = call("predict", tmp_path / "run", leaves.parent / "images", capsys=capsys)
+    prediction = answer("predict", tmp_path / "run", leaves.parent / "images")
     assert len(prediction["predictions"]) == 80
 
 
@@ -282,10 +263,10 @@ def test_bad_input_is_one_clear_error(
     told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refusal: Callable[..., str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert told in refuse(*words, capsys=capsys)
+    assert told in refusal(*words)
 
 
 @pytest.mark.parametrize(
@@ -297,15 +278,15 @@ def test_bad_input_is_one_clear_error(
     ],
 )
 def test_bad_models_are_told(
-    setting: str, told: str, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    setting: str, told: str, leaves: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     words = [*SMALL, setting, "data.image_size=50", "--out", tmp_path / "run"]
-    assert told in refuse("train", leaves, *words, capsys=capsys)
+    assert told in refusal("train", leaves, *words)
     assert not (tmp_path / "run").exists(), "the corrected command must be free to use the name"
 
 
 def test_weights_with_code_are_refused_and_do_not_run(
-    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    leaves: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     import pickle
 
@@ -315,15 +296,15 @@ def test_weights_with_code_are_refused_and_do_not_run(
 
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
     words = [*SMALL, f"model.weights={tmp_path / 'evil.pth'}", "--out", tmp_path / "run"]
-    assert "code" in refuse("train", leaves, *words, capsys=capsys)
+    assert "code" in refusal("train", leaves, *words)
     assert not (tmp_path / "it_ran").exists()
 
 
 def test_loss_that_explodes_names_step_rate_and_cures(
-    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    leaves: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     words = [*SMALL, "optim.name=sgd", "optim.lr=100", "optim.warmup=0", "optim.epochs=20"]
-    told = refuse("train", leaves, *words, "--out", tmp_path / "run", capsys=capsys)
+    told = refusal("train", leaves, *words, "--out", tmp_path / "run")
     assert (
         re.search("the loss (on val )?became", told)
         and "learning rate" in told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,18 +38,6 @@ from fieldmark.verbs.ensemble import ensemble
 
 HALF = Statistics(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SPLITS = ("train", "val", "test")
-
-
-def answer(*words: object, capsys: pytest.CaptureFixture[str]) -> dict:
-    main([*map(str, words), "--json", "--quiet"])
-    return json.loads(capsys.readouterr().out)
-
-
-def refusal(*words: object, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert caught.value.code == 2
-    return capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +110,12 @@ def calibrated(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_evaluate_calibrates_and_leaves_the_scores_as_they_are(
-    fresh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fresh: Path, tmp_path: Path, answer: Callable[..., dict]
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(fresh, run)
-    plain = answer("evaluate", run, capsys=capsys)
-    result = answer("evaluate", run, "--calibrate", "--coverage", 0.8, capsys=capsys)
+    plain = answer("evaluate", run)
+    result = answer("evaluate", run, "--calibrate", "--coverage", 0.8)
     assert result["metrics"] == plain["metrics"]
     calibration = result["calibration"]
     assert calibration["coverage"] == 0.8 and calibration["keep"] == 0.95
@@ -135,7 +124,7 @@ def test_evaluate_calibrates_and_leaves_the_scores_as_they_are(
     assert calibration["check"]["num_images"] == 18 and calibration["check"]["split"] == "test"
     assert json.loads((run / "calibration.json").read_text())["sets"] == calibration["sets"]
     assert (run / "predictions" / "val.parquet").is_file()
-    on_val = answer("evaluate", run, "--split", "val", "--calibrate", capsys=capsys)
+    on_val = answer("evaluate", run, "--split", "val", "--calibrate")
     assert "check" not in on_val["calibration"]
 
 
@@ -154,9 +143,13 @@ def test_calibration_is_shown_on_a_terminal(
 
 
 def test_predict_gives_label_sets_and_says_unknown(
-    calibrated: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    calibrated: Path,
+    leaves: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    answer: Callable[..., dict],
 ) -> None:
-    rows = answer("predict", calibrated, leaves, "--sets", "--reject", capsys=capsys)["predictions"]
+    rows = answer("predict", calibrated, leaves, "--sets", "--reject")["predictions"]
     stored = json.loads((calibrated / "calibration.json").read_text())
     for row in rows:
         names = [entry["label"] for entry in row["top"]]
@@ -171,10 +164,7 @@ def test_predict_gives_label_sets_and_says_unknown(
         assert row["unknown"] is (beyond < 0) or abs(beyond) < 1e-5
     assert 0 < sum(row["unknown"] for row in rows) < len(rows)
     out = tmp_path / "out.csv"
-    answer(
-        *("predict", calibrated, leaves, "--sets", "aps", "--reject", "--out", out, "--top", 1),
-        capsys=capsys,
-    )
+    answer(*("predict", calibrated, leaves, "--sets", "aps", "--reject", "--out", out, "--top", 1))
     table = list(csv.DictReader(out.read_text().splitlines()))
     assert list(table[0]) == ["image", "label", "p1", "label_set", "unknown"]
     for line, row in zip(table, rows, strict=True):
@@ -187,21 +177,19 @@ def test_predict_gives_label_sets_and_says_unknown(
 
 
 def test_a_threshold_of_ones_own_needs_no_calibration(
-    fresh: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
+    fresh: Path, leaves: Path, answer: Callable[..., dict]
 ) -> None:
-    rows = answer("predict", fresh, leaves, "--reject", 2.0, capsys=capsys)["predictions"]
+    rows = answer("predict", fresh, leaves, "--reject", 2.0)["predictions"]
     assert all(row["unknown"] for row in rows)
-    rows = answer(
-        "predict", fresh, leaves, "--reject", -99, "--reject-by", "energy", capsys=capsys
-    )["predictions"]
+    rows = answer("predict", fresh, leaves, "--reject", -99, "--reject-by", "energy")["predictions"]
     assert not any(row["unknown"] for row in rows)
 
 
 def test_calibrated_probabilities_are_those_at_the_temperature(
-    calibrated: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
+    calibrated: Path, leaves: Path, answer: Callable[..., dict]
 ) -> None:
-    plain = answer("predict", calibrated, leaves, "--sets", capsys=capsys)["predictions"]
-    told = answer("predict", calibrated, leaves, "--sets", "--calibrated", capsys=capsys)
+    plain = answer("predict", calibrated, leaves, "--sets")["predictions"]
+    told = answer("predict", calibrated, leaves, "--sets", "--calibrated")
     values = json.loads((calibrated / "calibration.json").read_text())
     temperature = values["temperature"]["temperature"]
     assert temperature != 1.0
@@ -213,17 +201,17 @@ def test_calibrated_probabilities_are_those_at_the_temperature(
 
 
 def test_what_is_not_calibrated_says_how(
-    fresh: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
+    fresh: Path, leaves: Path, refusal: Callable[..., str]
 ) -> None:
     for words in (["--sets"], ["--reject"], ["--calibrated"]):
-        told = refusal("predict", fresh, leaves, *words, capsys=capsys)
+        told = refusal("predict", fresh, leaves, *words)
         assert f"fieldmark evaluate {fresh} --calibrate" in told
-    told = refusal("predict", fresh, leaves, "--sets", "apps", capsys=capsys)
+    told = refusal("predict", fresh, leaves, "--sets", "apps")
     assert "Did you mean 'aps'" in told
 
 
 def test_a_calibration_of_other_weights_or_changed_by_hand_is_refused(
-    calibrated: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    calibrated: Path, leaves: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(calibrated, run)
@@ -234,22 +222,20 @@ def test_a_calibration_of_other_weights_or_changed_by_hand_is_refused(
         ({**values, "format": 7}, "format 7, expected 1"),
     ):
         (run / "calibration.json").write_text(json.dumps(changed))
-        told = refusal("predict", run, leaves, "--sets", capsys=capsys)
+        told = refusal("predict", run, leaves, "--sets")
         assert words in told and "--calibrate" in told
     (run / "calibration.json").write_text("{")
-    assert "cannot be read" in refusal("predict", run, leaves, "--sets", capsys=capsys)
+    assert "cannot be read" in refusal("predict", run, leaves, "--sets")
 
 
-def test_options_that_do_not_go_together_are_told(
-    fresh: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told = refusal("evaluate", fresh, "--coverage", 0.9, capsys=capsys)
+def test_options_that_do_not_go_together_are_told(fresh: Path, refusal: Callable[..., str]) -> None:
+    told = refusal("evaluate", fresh, "--coverage", 0.9)
     assert "--coverage and --keep say how to --calibrate" in told
-    told = refusal("evaluate", fresh, "--calibrate", "--tta", 2, capsys=capsys)
+    told = refusal("evaluate", fresh, "--calibrate", "--tta", 2)
     assert "Give one of the two" in told
-    told = refusal("evaluate", fresh, "--tta", 2, "--backend", "onnxruntime", capsys=capsys)
+    told = refusal("evaluate", fresh, "--tta", 2, "--backend", "onnxruntime")
     assert "--backend onnxruntime: --tta is computed by eager alone" in told
-    told = refusal("evaluate", fresh, "--calibrate", "--coverage", 0.99, capsys=capsys)
+    told = refusal("evaluate", fresh, "--calibrate", "--coverage", 0.99)
     assert "needs at least 99 labelled validation images, and there are 21" in told
 
 
@@ -270,15 +256,15 @@ def test_a_multilabel_run_is_refused_before_any_image_is_read(leaves: Path, tmp_
 
 
 def test_augmented_scores_are_of_the_mean_probability_and_tell_the_change(
-    fresh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fresh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: Callable[..., dict]
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(fresh, run)
-    alone = answer("evaluate", run, "--tta", "flip", capsys=capsys)
+    alone = answer("evaluate", run, "--tta", "flip")
     assert "change" not in alone and "evaluate once without tta" in alone["notes"][0]
     assert len(alone["notes"]) == 2
-    plain = answer("evaluate", run, capsys=capsys)
-    result = answer("evaluate", run, "--tta", 2, capsys=capsys)
+    plain = answer("evaluate", run)
+    result = answer("evaluate", run, "--tta", 2)
     assert result["predictions"] == str(run / "predictions" / "test-tta2.parquet")
     stored = load_predictions(run / "predictions" / "test-tta2.parquet")
     predictor = fm.load_run(run).predictor()
@@ -299,7 +285,7 @@ def test_augmented_scores_are_of_the_mean_probability_and_tell_the_change(
 
 
 def test_a_class_that_training_never_saw_is_named(
-    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    leaves: Path, tmp_path: Path, answer: Callable[..., dict]
 ) -> None:
     table = split_in_turn(read_table(leaves))
     unseen = table.rows[-1].label
@@ -307,11 +293,11 @@ def test_a_class_that_training_never_saw_is_named(
     run = make_run(tmp_path / "run", leaves, table.with_rows(rows), seed=1)
     told = f"Images of 1 class in this split that training never saw count as wrong: {unseen}."
     for words in ([], ["--tta", 2], ["--data", leaves]):
-        assert answer("evaluate", run, *words, capsys=capsys)["notes"].count(told) == 1
+        assert answer("evaluate", run, *words)["notes"].count(told) == 1
 
 
 def test_head_middle_and_tail_are_told_beside_the_metrics(
-    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: Callable[..., dict]
 ) -> None:
     table = split_in_turn(read_table(leaves))
     rare = table.rows[-1].label
@@ -321,7 +307,7 @@ def test_head_middle_and_tail_are_told_beside_the_metrics(
         for row, moved in zip(table.rows, for_test, strict=True)
     ]
     run = make_run(tmp_path / "run", leaves, table.with_rows(rows), seed=1)
-    result = answer("evaluate", run, capsys=capsys)
+    result = answer("evaluate", run)
     head, tail = result["groups"][0], result["groups"][-1]
     assert tail["part"] == "tail" and tail["fewest_trained"] == tail["most_trained"] == 0
     own = next(entry for entry in result["classes"] if entry["label"] == rare)
@@ -340,23 +326,27 @@ def other(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_ensemble_is_the_mean_of_its_members_and_is_kept_like_a_run(
-    fresh: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fresh: Path,
+    other: Path,
+    tmp_path: Path,
+    answer: Callable[..., dict],
+    refusal: Callable[..., str],
 ) -> None:
     out = tmp_path / "both"
-    result = answer("ensemble", fresh, other, "--out", out, capsys=capsys)
+    result = answer("ensemble", fresh, other, "--out", out)
     assert [m["weight"] for m in result["members"]] == [0.5, 0.5]
     together = load_predictions(out / "predictions" / "test.parquet")
     alone = [fm.load_run(run).evaluate().predictions for run in (fresh, other)]
     expected = (alone[0].true_probability + alone[1].true_probability) / 2
     assert together.true_probability == pytest.approx(expected, abs=1e-5)
-    own = answer("evaluate", fresh, capsys=capsys)["metrics"]
+    own = answer("evaluate", fresh)["metrics"]
     assert result["members"][0]["metrics"] == pytest.approx(own, abs=1e-5)
     assert result["change"]["against"] == "fresh"
     assert json.loads((out / "ensemble.json").read_text())["members"][1]["name"] == "other"
     assert fm.load_run(out).report().split == "test"
     with pytest.raises(RunError, match="is an ensemble, which keeps predictions and no weights"):
         fm.load_run(out).predictor()
-    assert "already there" in refusal("ensemble", fresh, other, "--out", out, capsys=capsys)
+    assert "already there" in refusal("ensemble", fresh, other, "--out", out)
 
 
 def test_greedy_weights_come_from_validation_images(
@@ -374,31 +364,31 @@ def test_greedy_weights_come_from_validation_images(
 
 
 def test_a_member_that_trained_on_the_test_images_is_refused(
-    fresh: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fresh: Path, leaves: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     table = split_in_turn(read_table(leaves), shift=1)
     leaky = make_run(tmp_path / "leaky", leaves, table, seed=2)
-    told = refusal("ensemble", fresh, leaky, "--out", tmp_path / "e", capsys=capsys)
+    told = refusal("ensemble", fresh, leaky, "--out", tmp_path / "e")
     assert "of 18, 18 were learned from here" in told
     assert f"fieldmark train {fresh / 'split.csv'} --image-root FOLDER" in told
     assert not (tmp_path / "e").exists()
 
 
 def test_members_that_do_not_go_together_are_told(
-    fresh: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fresh: Path, leaves: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
-    assert "expected two runs or more, not 1" in refusal("ensemble", fresh, capsys=capsys)
-    assert "is named 2 times" in refusal("ensemble", fresh, fresh, capsys=capsys)
+    assert "expected two runs or more, not 1" in refusal("ensemble", fresh)
+    assert "is named 2 times" in refusal("ensemble", fresh, fresh)
     table = read_table(leaves)
     names = (*table.class_names[:2], "a stranger")
     rows = [replace(r, labels=(names[table.class_index[r.label]],)) for r in table.rows]
     strange = replace(split_in_turn(table.with_rows(rows)), class_names=names)
     path = make_run(tmp_path / "strange", leaves, strange, seed=1)
-    told = refusal("ensemble", fresh, path, capsys=capsys)
+    told = refusal("ensemble", fresh, path)
     assert "other classes: a stranger only here" in told
     turned = replace(split_in_turn(table), class_names=table.class_names[::-1])
     path = make_run(tmp_path / "turned", leaves, turned, seed=1)
-    assert "in another order" in refusal("ensemble", fresh, path, capsys=capsys)
+    assert "in another order" in refusal("ensemble", fresh, path)
 
 
 def test_the_python_verb_takes_runs(fresh: Path, other: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,18 +28,6 @@ from fieldmark.transforms import build_transform_record
 from fieldmark.verbs.training import _resolve_files
 
 HALF = Statistics(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-
-
-def answer(*words: object, capsys: pytest.CaptureFixture[str]) -> dict:
-    main([*map(str, words), "--json", "--quiet"])
-    return json.loads(capsys.readouterr().out)
-
-
-def refusal(*words: object, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert caught.value.code == 2
-    return capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +80,8 @@ def untagged(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("runs") / "untagged", faces, {})
 
 
-def test_evaluate_scores_with_and_without_tags(
-    tagged: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = answer("evaluate", tagged, capsys=capsys)
+def test_evaluate_scores_with_and_without_tags(tagged: Path, answer: Callable[..., dict]) -> None:
+    result = answer("evaluate", tagged)
     bare = result["without_tags"]
     assert bare["metrics"].keys() == result["metrics"].keys() == bare["intervals"].keys()
     assert bare["metrics"]["nll"] != pytest.approx(result["metrics"]["nll"], abs=1e-4)
@@ -113,10 +99,8 @@ def test_evaluate_shows_both_on_a_terminal(
     assert "with tags" in shown and "without tags" in shown
 
 
-def test_a_run_without_tags_is_scored_once(
-    untagged: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = answer("evaluate", untagged, capsys=capsys)
+def test_a_run_without_tags_is_scored_once(untagged: Path, answer: Callable[..., dict]) -> None:
+    result = answer("evaluate", untagged)
     assert "without_tags" not in result
     assert not any("tags" in note for note in result["notes"])
     assert not (untagged / "predictions" / "test-without-tags.parquet").exists()
@@ -128,9 +112,14 @@ def test_scores_of_images_without_any_tags_say_so(tagged: Path, faces: Path) -> 
     bare = table.with_rows([replace(row, tags=None) for row in table.rows])
     scores = run.evaluate(bare)
     assert scores.without_tags is None
-    assert scores.notes == ("None of the images has tags: these are the scores without tags.",)
+    unseen = "Images of 1 class in this split that training never saw count as wrong: kuro."
+    assert scores.notes == (
+        unseen,
+        "None of the images has tags: these are the scores without tags.",
+    )
     some = table.with_rows([bare.rows[0], *table.rows[1:]])
-    assert run.evaluate(some).notes == ("1 of 24 images have no tags: they count in both scores.",)
+    told = (unseen, "1 of 24 images have no tags: they count in both scores.")
+    assert run.evaluate(some).notes == told
 
 
 def test_progress_of_both_passes_is_one(tagged: Path) -> None:
@@ -140,11 +129,11 @@ def test_progress_of_both_passes_is_one(tagged: Path) -> None:
 
 
 def test_predict_reads_tags_from_a_table_and_none_from_files(
-    tagged: Path, faces: Path, capsys: pytest.CaptureFixture[str]
+    tagged: Path, faces: Path, answer: Callable[..., dict]
 ) -> None:
-    first = answer("predict", tagged, faces, "--top", 3, capsys=capsys)["predictions"]
+    first = answer("predict", tagged, faces, "--top", 3)["predictions"]
     files = [faces.parent / entry["image"] for entry in first]
-    second = answer("predict", tagged, *files, "--top", 3, capsys=capsys)["predictions"]
+    second = answer("predict", tagged, *files, "--top", 3)["predictions"]
     stored = load_predictions(tagged / "predictions" / "test-without-tags.parquet")
     by_name = {Path(entry["image"]).name: entry["top"][0] for entry in second}
     for place, image in enumerate(stored.images):
@@ -156,9 +145,9 @@ def test_predict_reads_tags_from_a_table_and_none_from_files(
 
 @pytest.mark.parametrize(("words", "count"), [(["--tags", "3"], 3), (["--tags"], 10)])
 def test_predict_proposes_tags(
-    words: list[str], count: int, tagged: Path, faces: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], count: int, tagged: Path, faces: Path, answer: Callable[..., dict]
 ) -> None:
-    rows = answer("predict", tagged, faces, *words, capsys=capsys)["predictions"]
+    rows = answer("predict", tagged, faces, *words)["predictions"]
     known = {tag for row in read_table(faces).rows for tag in row.tags or ()}
     for row in rows:
         shares = [entry["share"] for entry in row["tags"]]
@@ -168,10 +157,10 @@ def test_predict_proposes_tags(
 
 
 def test_proposed_tags_come_in_a_table_that_can_be_read_again(
-    tagged: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tagged: Path, faces: Path, tmp_path: Path, answer: Callable[..., dict]
 ) -> None:
     out = tmp_path / "out.csv"
-    answer("predict", tagged, faces, "--out", out, "--top", 1, "--tags", 2, capsys=capsys)
+    answer("predict", tagged, faces, "--out", out, "--top", 1, "--tags", 2)
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert list(rows[0]) == ["image", "label", "p1", "tags"]
     assert all(len(row["tags"].split(";")) == 2 for row in rows)
@@ -187,11 +176,11 @@ def test_predict_shows_proposed_tags_on_a_terminal(
 
 
 def test_asking_for_tags_in_vain_is_one_clear_error(
-    tagged: Path, untagged: Path, faces: Path, capsys: pytest.CaptureFixture[str]
+    tagged: Path, untagged: Path, faces: Path, refusal: Callable[..., str]
 ) -> None:
-    told = refusal("predict", untagged, faces, "--tags", capsys=capsys)
+    told = refusal("predict", untagged, faces, "--tags")
     assert "this run was trained without tags" in told and "model.tags.propose=full" in told
-    told = refusal("predict", tagged, faces, "--tags", "0", capsys=capsys)
+    told = refusal("predict", tagged, faces, "--tags", "0")
     assert "--tags: expected one number of tags from 1, not 0" in told
 
 

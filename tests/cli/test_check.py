@@ -8,12 +8,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fieldmark.cli import main
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 EVIL = "<script>alert('1')</script>"
 Run = Callable[..., tuple[int, str, str]]
@@ -104,35 +108,16 @@ def test_names_are_text_on_the_page_and_it_loads_nothing(run: Run, folder: Path)
     assert page.count("data:image/jpeg;base64,") >= 2
 
 
-def test_the_page_opens_without_a_console_error_or_a_request(run: Run, folder: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("the page is not opened: there is no Chromium on this machine")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_opens_without_a_console_error_or_a_request(
+    scheme: str, run: Run, folder: Path, open_page: Callable[..., Page]
+) -> None:
     run(str(folder), "--out", "page.html")
-    troubles: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for scheme in ("light", "dark"):
-            page = browser.new_page(color_scheme=scheme)
-            page.on("console", lambda message: troubles.append(message.text))
-            page.on("pageerror", lambda error: troubles.append(str(error)))
-            page.on(
-                "request",
-                lambda request: (
-                    None
-                    if request.url.startswith(("file:", "data:"))
-                    else troubles.append(request.url)
-                ),
-            )
-            page.goto(Path("page.html").absolute().as_uri())
-            assert page.locator("#labels .group.disputed").count() == 1
-            assert EVIL.replace("/", "") in page.locator("#labels").inner_text()
-            widths = page.evaluate("[...document.images].map((image) => image.naturalWidth)")
-            assert widths and all(widths)
-            page.close()
-        browser.close()
-    assert troubles == []
+    page = open_page(Path("page.html"), color_scheme=scheme)
+    assert page.locator("#labels .group.disputed").count() == 1
+    assert EVIL.replace("/", "") in page.locator("#labels").inner_text()
+    widths = page.evaluate("[...document.images].map((image) => image.naturalWidth)")
+    assert widths and all(widths)
 
 
 def test_a_folder_that_holds_one_table_is_read_as_that_table(run: Run, tmp_path: Path) -> None:

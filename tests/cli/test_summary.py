@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -19,15 +19,8 @@ def show(*words: object, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def refuse(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main(list(words))
-    assert caught.value.code == 2
-    return capsys.readouterr().err
-
-
-def test_json_has_the_keys_of_the_interface(capsys: pytest.CaptureFixture[str]) -> None:
-    result = json.loads(show("summary", "alexnet", "--json", capsys=capsys))
+def test_json_has_the_keys_of_the_interface(answer: Callable[..., dict]) -> None:
+    result = answer("summary", "alexnet")
     assert result["parameters"] == result["trainable_parameters"] == 61_100_840
     assert result["mult_adds"] == 714_682_664
     assert result["memory_bytes"]["total"] == 248_958_944
@@ -37,10 +30,10 @@ def test_json_has_the_keys_of_the_interface(capsys: pytest.CaptureFixture[str]) 
     assert conv["receptive_field"] == 11
 
 
-def test_options_reach_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_reach_the_network(answer: Callable[..., dict]) -> None:
     words = ["vit_tiny_patch16_224", "--image-size", 32, "--classes", 5, "--batch-size", 64]
     keys = ["--set", "model.head=ifa", "--set", "optim.name=sgd"]
-    result = json.loads(show("summary", *words, *keys, "--json", capsys=capsys))
+    result = answer("summary", *words, *keys)
     assert (result["image_size"], result["num_classes"], result["batch_size"]) == (32, 5, 64)
     assert result["layers"][-1]["output_shape"] == [] or result["layers"][-1]["name"] == "head"
     assert any(layer["name"] == "head.join" for layer in result["layers"])
@@ -48,8 +41,8 @@ def test_options_reach_the_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["training_bytes"]["batch_size"] == 64
 
 
-def test_a_recipe_gives_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
-    result = json.loads(show("summary", "--recipe", "quick", "--json", capsys=capsys))
+def test_a_recipe_gives_the_rest(answer: Callable[..., dict]) -> None:
+    result = answer("summary", "--recipe", "quick")
     assert (result["name"], result["image_size"], result["batch_size"]) == ("resnet10t", 96, 16)
 
 
@@ -108,9 +101,9 @@ def test_tree_nests_and_folds_in_the_order_of_calls() -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_bad_input_is_one_clear_error(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], told: str, refusal: Callable[..., str]
 ) -> None:
-    assert told in refuse("summary", *words, capsys=capsys)
+    assert told in refusal("summary", *words)
 
 
 def test_help_says_what_the_numbers_mean_and_imports_no_torch() -> None:
@@ -125,12 +118,14 @@ def test_help_says_what_the_numbers_mean_and_imports_no_torch() -> None:
         assert word in done.stdout
 
 
-def test_models_are_one_line_each_with_their_source(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_are_one_line_each_with_their_source(
+    capsys: pytest.CaptureFixture[str], answer: Callable[..., dict]
+) -> None:
     lines = show("models", capsys=capsys).splitlines()
     for name, line in zip(CATALOG, lines, strict=False):
         assert line.startswith(f"{name} ")
         assert CATALOG[name].source in line
         assert CATALOG[name].description in line
     assert lines[-1].endswith(" models")
-    result = json.loads(show("models", "alexnet", "--json", capsys=capsys))
+    result = answer("models", "alexnet")
     assert result["models"][0].keys() == {"name", "source", "line"}

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from fieldmark.data.prepare import hash_table
@@ -204,3 +205,11 @@ def make_run(path: Path, *, name: str = "test_vit", image_size: int = 32, **mode
     identity = Identity("multiclass", table.class_names, section, record_of(image_size), vocabulary)
     save_best(folder.best_dir, classifier, identity, {"epoch": 0})
     return path
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> str:
+    """A file of another size than any network takes."""
+    path = tmp_path / "leaf.png"
+    Image.new("RGB", (50, 31), "teal").save(path)
+    return str(path)

@@ -8,7 +8,6 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.nn import functional
 
 from fieldmark.errors import InspectionError
@@ -148,13 +147,6 @@ def test_words_and_patches_are_parted(inspected) -> None:
     assert tag_maps(read).shape == (len(mean), 4, 2, 2)
     assert torch.equal(tag_maps(read)[2, 1].flatten(), mean[2, 1 + 1, 5:])
     assert torch.equal(tags_read(read)[3], mean[3, 0, 1:5])
-
-
-@pytest.fixture
-def photograph(tmp_path: Path) -> str:
-    path = tmp_path / "leaf.png"
-    Image.new("RGB", (50, 31), "teal").save(path)
-    return str(path)
 
 
 def draw(subject, **options: object) -> list:

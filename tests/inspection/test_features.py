@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from fieldmark.errors import InspectionError
 from fieldmark.inspection.features import (
@@ -119,13 +118,6 @@ def test_equal_tokens_have_equal_colours_and_signs_do_not_flip() -> None:
 
 def draw(subject, **options: object) -> list:
     return list(draw_features(subject, InspectOptions(**options)))
-
-
-@pytest.fixture
-def photograph(tmp_path: Path) -> str:
-    path = tmp_path / "leaf.png"
-    Image.new("RGB", (50, 31), "teal").save(path)  # of another size than the network takes
-    return str(path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,6 @@ def trained(inspected, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "tagged"))
-
-
-def refusal(*words: object, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert caught.value.code == 2
-    return capsys.readouterr().err
 
 
 def test_the_command_draws_and_answers_in_json(
@@ -121,14 +115,12 @@ def test_after_an_inspection_other_passes_stay_fused(
 
 
 def test_attention_of_a_cnn_is_refused_when_asked_for_and_noted_otherwise(
-    inspected, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    inspected, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     run = inspected.make_run(tmp_path / "cnn", name="cnn-baseline", image_size=107)
-    told = refusal("inspect", run, "--what", "attention", capsys=capsys)
+    told = refusal("inspect", run, "--what", "attention")
     assert "'cnn-baseline' has no attention" in told and "--what saliency" in told
-    assert "nearest are" in refusal(
-        "inspect", run, "--what", "features", "--layers", "convv1", capsys=capsys
-    )
+    assert "nearest are" in refusal("inspect", run, "--what", "features", "--layers", "convv1")
     notes: list[str] = []
     drawn = fm.inspect(
         fm.load_run(run), num_images=1, methods=["grad-cam"], steps=4, note=notes.append
@@ -147,18 +139,18 @@ def test_attention_of_a_cnn_is_refused_when_asked_for_and_noted_otherwise(
     ],
 )
 def test_bad_input_is_named(
-    run: Path, words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+    run: Path, words: tuple[str, ...], told: str, refusal: Callable[..., str]
 ) -> None:
-    assert told in refusal("inspect", run, *words, capsys=capsys)
+    assert told in refusal("inspect", run, *words)
 
 
 def test_tags_for_a_run_that_takes_none_are_refused(
-    inspected, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    inspected, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     run = inspected.make_run(tmp_path / "bare")
     image = next((tmp_path / "bare-faces").rglob("*.png"))
     words = ("--what", "features", "--image", image, "--tags", "hat")
-    assert "was trained without tags" in refusal("inspect", run, *words, capsys=capsys)
+    assert "was trained without tags" in refusal("inspect", run, *words)
 
 
 def test_an_unknown_option_is_named(run: Path) -> None:

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from fieldmark.errors import InspectionError
 from fieldmark.inspection.asking import Answer
@@ -166,13 +165,6 @@ def test_rank_correlation_knows_order_and_constants() -> None:
     assert rank_correlation(ramp, ramp**3) == pytest.approx(1.0)
     assert rank_correlation(ramp, -ramp) == pytest.approx(-1.0)
     assert rank_correlation(ramp, np.zeros((4, 4))) == 0.0
-
-
-@pytest.fixture
-def photograph(tmp_path: Path) -> str:
-    path = tmp_path / "leaf.png"
-    Image.new("RGB", (50, 31), "teal").save(path)
-    return str(path)
 
 
 def draw(subject, **options: object) -> list:

@@ -45,9 +45,11 @@ class TrainingView:
             TextColumn("{task.fields[state]}"),
             console=self.console,
             transient=True,
+            refresh_per_second=4,
             disable=output.quiet or not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=1, state="", visible=False)
+        # Seconds pass until there are images to count.
+        self.task = self.bar.add_task("starting", total=None, state="")
 
     def __enter__(self) -> TrainingView:
         self.bar.start()
@@ -163,7 +165,6 @@ class TrainingView:
             completed=done,
             total=total,
             state=state,
-            visible=True,
         )
 
 

@@ -89,14 +89,18 @@ def train(
         Show where the time went; also in the run's profile.json and, step by step, in
         profile-trace.json.
     """
+    from fieldmark.cli.progress import TrainingView
+
     overrides = [*options.overrides(), *(["compile=true"] if compile_ else []), *set_]
     # A resumed run reads what its own folder names.
-    with drawn_ahead(None if resume else data, recipe, overrides) as drawn:
-        from fieldmark.cli.progress import TrainingView
+    with (
+        drawn_ahead(None if resume else data, recipe, overrides) as drawn,
+        stdout_for_results(),
+        TrainingView(output) as view,
+    ):
         from fieldmark.cli.results import describe_evaluation, describe_training
         from fieldmark.verbs import train as train_verb
 
-    with stdout_for_results(), TrainingView(output) as view:
         run = train_verb(
             data if drawn is None else drawn.result(),
             recipe=recipe,
