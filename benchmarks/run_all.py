@@ -2,9 +2,10 @@
 
     python benchmarks/run_all.py [PART ...] [--out FOLDER]
 
-What a part prints is also kept in FOLDER/<part>.txt (runs/benchmarks by default), and
-docs/benchmarks.md holds the last ones. Parts that need the folder `shared` beside the project, or a
-peer that is not installed, say so in one line and are skipped.
+What a part prints is also kept in FOLDER/<part>.txt (runs/benchmarks by default), the table of all
+figures that have a limit in FOLDER/figures.md; docs/benchmarks.md holds the last ones. Parts that
+need the folder `shared` beside the project, or a peer that is not installed, say so in one line and
+are skipped.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from figures import GATHERED_IN, HEADER, read_figures
+
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
 LEAVES = SHARED / "data" / "leaves"
 PHOTOS = Path(tempfile.gettempdir()) / "fieldmark-photos"
 
 PARTS: dict[str, list[list[str]]] = {
+    "start": [["start.py"]],
     "features": [["stored_features.py"]],
     "photos": [["loading.py", "photos", str(PHOTOS), "2000"]],
     "loading": [["loading.py", "speed", str(LEAVES / "images"), str(PHOTOS)]],
@@ -53,7 +57,13 @@ def main() -> None:
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     given.out.mkdir(parents=True, exist_ok=True)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", flush=True)
+    gathered = given.out / "figures.jsonl"
+    gathered.unlink(missing_ok=True)
+    os.environ[GATHERED_IN] = str(gathered.absolute())
     failed = [part for part in given.parts or PARTS if not run_part(part, given.out)]
+    table = "\n".join([HEADER, *(figure.as_row() for figure in read_figures(gathered))])
+    (given.out / "figures.md").write_text(table + "\n", encoding="utf-8")
+    print(f"\n## All that have a limit\n\n{table}", flush=True)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; what they said stands in {given.out}")
 
