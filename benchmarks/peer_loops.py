@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,9 @@ def train_fastai(plan: Plan, out: Path) -> float:
     )
     size = {"img_size": plan["size"]} if "vit" in plan["model"] else {}
     net = timm.create_model(plan["model"], num_classes=10, **size)
-    learner = Learner(loaders, net, metrics=accuracy, opt_func=SGD, path=out)
+    # Its SGD has neither momentum nor decay unless it is given them.
+    optimizer = partial(SGD, mom=0.9)
+    learner = Learner(loaders, net, metrics=accuracy, opt_func=optimizer, wd=2e-5, path=out)
     learner.fit_one_cycle(plan["epochs"], plan["lr"])
     learner.save("model")
     return float(learner.recorder.values[-1][2])

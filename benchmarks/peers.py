@@ -1,11 +1,12 @@
 """Whole training, process start to saved model: fieldmark against timm, transformers and fastai.
 
 python benchmarks/peers.py [--models resnet18 vit_tiny_patch16_224] [--epochs 3] [--repeats 5]
-    [--train 2000] [--val 400] [--photos FOLDER] [--timm-train TRAIN.PY] [--workers 2]
+    [--train 2016] [--val 400] [--photos FOLDER] [--timm-train TRAIN.PY] [--workers 2]
     [--only WHO ...] [--json FILE]
 
 Everybody trains the same network from scratch at 128 px, batch 32, with SGD and a cosine schedule,
-on the same generated JPEGs of 500 x 375 in train/ and val/, and takes turns: A B A B. Told are
+on the same generated JPEGs of 500 x 375 in train/ and val/, and takes turns: A B A B. The number of
+training images should be whole batches, because timm and fastai leave out what is over. Told are
 wall and CPU seconds with all child processes, MB of the largest process, and accuracy on val.
 
 What each is given beside network, size, batch, epochs, rate and weight decay:
@@ -19,7 +20,8 @@ What each is given beside network, size, batch, epochs, rate and weight decay:
   over timm's own dataset, loader, augmentation, optimizer and schedule, which does less: no colour
   jitter, no logging, no averages, one checkpoint at the end. "+bf16 cl" are both with its flags
   --amp --amp-dtype bfloat16 --channels-last, which its users must know of.
-- transformers: its Trainer with torchvision's RandomResizedCrop and flips, as its examples have.
+- transformers: its Trainer with torchvision's RandomResizedCrop and flips, as its examples have;
+  it clips gradients unless told otherwise.
 - fastai: its Learner with RandomResizedCrop, no flips, and its one-cycle schedule.
 The last two are measured where they are installed. The peers get loader processes (--workers).
 """
@@ -66,7 +68,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=list(RATES))
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--train", type=int, default=2000)
+    parser.add_argument("--train", type=int, default=2016)
     parser.add_argument("--val", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2, help="loader processes of the peers")
     parser.add_argument("--only", nargs="+", help="contestants by name")
