@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,9 @@ from numpy.typing import NDArray
 from fieldmark.exporting.artifact import open_session
 from fieldmark.exporting.packages import has_package, need_package
 from fieldmark.exporting.record import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    import openvino
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -23,17 +28,29 @@ def run_with_onnxruntime(path: Path, *, threads: int) -> Network:
 
 def run_with_openvino(path: Path, *, threads: int, exact: bool) -> Network:
     """The same by OpenVINO; `exact` computes in fp32 what the file has in fp32, else in bf16."""
-    need_package("openvino", extra="openvino", what="OpenVINO")
-    import openvino
-
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32" if exact else "bf16",
         "PERFORMANCE_HINT": "LATENCY",
     }
-    core = openvino.Core()
+    core = _core()
     compiled = core.compile_model(core.read_model(path), "CPU", settings)
     return lambda images: np.asarray(compiled({INPUT: images})[OUTPUT], dtype=np.float32)
+
+
+@cache
+def _core() -> openvino.Core:
+    """OpenVINO's one core of this process, kept to its end.
+
+    Each core's CPU plugin gives the thread that makes it a signal stack of its own, and puts the
+    one before back when it goes. Of two that go in the order they came in, the second puts back
+    what the first has unmapped, and the next signal (an ended child, Ctrl-C) is a segmentation
+    fault.
+    """
+    need_package("openvino", extra="openvino", what="OpenVINO")
+    import openvino
+
+    return openvino.Core()
 
 
 def has_openvino() -> bool:
