@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -135,11 +135,6 @@ class _Wary:
     reject_by: str
     calibrated: bool
 
-    @property
-    def asks(self) -> bool:
-        """Whether anything is asked for. A threshold of 0 is one."""
-        return self.sets is not None or self.reject is not False or self.calibrated
-
 
 def _open(
     run: Path, num_tags: int, chosen: _Chosen, wary: _Wary
@@ -155,19 +150,9 @@ def _open(
         return partial(
             opened.predict,
             num_tags=num_tags,
-            caution=opened.caution(
-                sets=wary.sets,
-                reject=wary.reject,
-                reject_by=wary.reject_by,
-                calibrated=wary.calibrated,
-            ),
+            caution=opened.caution(**asdict(wary)),
             backend=chosen.wanted,
             told=chosen.hear,
-        )
-    if wary.asks:
-        raise FieldmarkError(
-            f"--sets, --reject, --calibrated: {artifact} is an exported file, which holds no "
-            "calibration. Give the run folder"
         )
     if num_tags:
         raise FieldmarkError(f"--tags: {artifact} is an exported file, and proposes no tags")
@@ -179,7 +164,7 @@ def _open(
     exported = open_artifact(artifact)
     about = f"{exported.record.precision} by ONNX Runtime, from {artifact}"
     chosen.about, chosen.sentence = {"name": "artifact", "reason": about}, f"computed in {about}"
-    return exported.predict
+    return partial(exported.predict, caution=exported.caution(**asdict(wary)))
 
 
 def _num_tags(words: tuple[int, ...] | None) -> int:

@@ -40,6 +40,10 @@ Tell = Callable[[str], None]
 PARITY_NAME = "parity.json"
 NUM_IMAGES = 256
 NUM_CALIBRATION = 128
+_OF_FP32 = (
+    "temperature and thresholds are those of the run, found with fp32: in int8 about as many "
+    "images are covered and answered"
+)
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,13 @@ class _Making:
             export_onnx(self.predictor.classifier, record, path)
             samples, where = self._proof_images()
             kept: tuple[str, ...] = ()
+            notes: tuple[str, ...] = ()
             calibration = ""
             if precision == "int8":
                 found = self._quantize(path, record, samples)
                 kept, calibration = found.kept_fp32, found.calibration
+                if record.calibration is not None:
+                    notes = (_OF_FP32,)
             self.tell(f"comparing on {len(samples)} images ...")
             return Parity(
                 precision,
@@ -133,6 +140,7 @@ class _Making:
                 self._runtimes(path, samples),
                 kept,
                 calibration,
+                notes,
             )
 
         return self._save(fill, "onnx", self.folder / MODEL_NAME)
@@ -184,6 +192,7 @@ class _Making:
             threshold=None if identity.task == "multiclass" else THRESHOLD,
             weights=hash_content((best / WEIGHTS_NAME).read_bytes()),
             version=fieldmark_version(),
+            calibration=self.run.load_calibration(),
         )
 
     def _proof_images(self) -> tuple[Samples, str]:
