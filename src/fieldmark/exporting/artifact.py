@@ -5,7 +5,6 @@ A folder made by `fieldmark export` stands for the file in it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,9 +25,17 @@ from fieldmark.evaluation.conformal import refuse_multilabel
 from fieldmark.evaluation.inputs import read_inputs
 from fieldmark.evaluation.rejection import RejectionRule
 from fieldmark.evaluation.trust import Calibration
+from fieldmark.exporting.file_runtimes import (
+    FEWEST_IMAGES,
+    TIMED_IMAGES,
+    FileChoice,
+    check_file_backend,
+    choose_runtime,
+)
 from fieldmark.exporting.packages import need_package
 from fieldmark.exporting.preprocessing import Preprocessing
 from fieldmark.exporting.record import INPUT, ArtifactRecord
+from fieldmark.exporting.runtimes import Network, num_cores, open_session
 from fieldmark.recipes.schema import Task
 from fieldmark.runs.answers import ClassProbability
 
@@ -96,30 +103,39 @@ class Artifact:
         image_root: str | Path | None = None,
         allow_outside: bool = False,
         caution: Caution = NO_CAUTION,
+        backend: str = "auto",
+        told: Callable[[FileChoice], None] | None = None,
         progress: Progress | None = None,
     ) -> list[PredictedRow]:
-        """Classify files, folders and tables as `Run.predict` does; rows in input order."""
+        """Classify files, folders and tables as `Run.predict` does; rows in input order.
+
+        `backend` is one of `FILE_BACKENDS`; `told` hears which one was chosen.
+        """
+        check_file_backend(backend, self.path)
         if top < 1:
             raise FieldmarkError(f"top: expected a number of classes from 1, not {top}")
         if caution != NO_CAUTION:
             refuse_multilabel(self.record.task)
         tables = read_inputs(inputs, columns or {}, image_root, allow_outside)
         total = sum(map(len, tables))
+        choice = self._choose(tables, backend)
+        if told is not None:
+            told(choice)
         rows: list[PredictedRow] = []
         for table in tables:
             for batch in _decoded_ahead(table, self.preprocessing):
-                rows += self._classify(batch, top, caution)
+                rows += self._classify(batch, choice.network, top, caution)
                 if progress is not None:
                     progress(len(rows), total)
         return rows
 
     def _classify(
-        self, batch: Sequence[_Decoded], top: int, caution: Caution
+        self, batch: Sequence[_Decoded], network: Network, top: int, caution: Caution
     ) -> Iterator[PredictedRow]:
         readable = [entry.values for entry in batch if entry.values is not None]
         answers: Iterator[PredictedRow] = iter(())
         if readable:
-            answers = self._answer(self(np.stack(readable)), top, caution)
+            answers = self._answer(network(np.stack(readable)), top, caution)
         for entry in batch:
             if entry.values is None:
                 yield PredictedRow(entry.image, error=entry.reason)
@@ -149,6 +165,25 @@ class Artifact:
                 else tuple(names[k] for k in classes[: sizes[place]]),
                 unknown=None if unknown is None else bool(unknown[place]),
             )
+
+    def _choose(self, tables: Sequence[Table], backend: str) -> FileChoice:
+        total = sum(map(len, tables))
+        images: Values = np.zeros((0, 3, 1, 1), dtype=np.float32)
+        if total >= FEWEST_IMAGES:
+            longest = max(tables, key=len)
+            some = [row.image for row in longest.rows[:TIMED_IMAGES]]
+            decoded = (_decode(longest, name, self.preprocessing).values for name in some)
+            readable = [values for values in decoded if values is not None]
+            images = np.stack(readable) if readable else images
+        return choose_runtime(
+            self.path,
+            self.record,
+            self,
+            images,
+            backend,
+            num_images=total,
+            threads=num_cores(),
+        )
 
     def _find_calibration(self) -> Calibration:
         if self.record.calibration is None:
@@ -182,23 +217,6 @@ def open_artifact(path: Path, *, threads: int = 0) -> Artifact:
     return Artifact(path, ArtifactRecord.from_metadata(metadata, path), session)
 
 
-def open_session(model: Path | bytes, *, threads: int = 0) -> Any:
-    """ONNX Runtime's session of a file or of its bytes, on the CPU."""
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as faults
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or num_cores()
-    options.log_severity_level = 3
-    source = model if isinstance(model, bytes) else str(model)
-    try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except (faults.Fail, faults.InvalidProtobuf, faults.InvalidGraph, faults.NotImplemented) as e:
-        place = "the graph" if isinstance(model, bytes) else model
-        reason = str(e).splitlines()[0]
-        raise ExportError(f"{place}: ONNX Runtime cannot load it: {reason}") from e
-
-
 def probabilities(logits: NDArray[Floating], task: Task) -> NDArray[Floating]:
     """(B, outputs) -> (B, K), one rule per task, as `models.probabilities` has them."""
     if task == "multiclass":
@@ -210,13 +228,6 @@ def probabilities(logits: NDArray[Floating], task: Task) -> NDArray[Floating]:
     # Halves of the real line apart, so that no exponential overflows.
     small = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class ArtifactRecord:
     on a class is said to be there, where classes do not exclude each other; None for multi-class.
     weights: digest of what it was exported from. precision: fp32 or int8. kept_fp32: layers that
     int8 leaves as they are. calibration: temperature and thresholds of the run, None where it had
-    none.
+    none. proved: runtimes that agreed with the run when it was exported.
     """
 
     task: Task
@@ -39,6 +39,7 @@ class ArtifactRecord:
     version: str
     kept_fp32: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    proved: tuple[str, ...] = ()
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -60,6 +61,7 @@ class ArtifactRecord:
             "version": self.version,
             "kept_fp32": list(self.kept_fp32),
             "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "proved": list(self.proved),
         }
         metadata = {
             KEY: json.dumps(values, ensure_ascii=False),
@@ -87,7 +89,7 @@ class ArtifactRecord:
                     f"{place}: is of format {values['format']}, and this version of fieldmark "
                     f"reads {FORMAT}. Export the run again"
                 )
-            # Earlier files say nothing of it.
+            # Earlier files say nothing of it, nor of what was proved.
             calibration = values.get("calibration")
             record = cls(
                 task=values["task"],
@@ -101,6 +103,7 @@ class ArtifactRecord:
                 version=str(values["version"]),
                 kept_fp32=tuple(map(str, values["kept_fp32"])),
                 calibration=None if calibration is None else Calibration.from_json(calibration),
+                proved=tuple(map(str, values.get("proved", ()))),
             )
             record.preprocessing  # noqa: B018 - faults belong here
         except (KeyError, TypeError, ValueError) as error:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.exporting.artifact import open_session
+from fieldmark.errors import ExportError
 from fieldmark.exporting.packages import has_package, need_package
 from fieldmark.exporting.record import INPUT, OUTPUT
 
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
     import openvino
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def open_session(model: Path | bytes, *, threads: int = 0) -> Any:
+    """ONNX Runtime's session of a file or of its bytes, on the CPU."""
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as faults
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or num_cores()
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except (faults.Fail, faults.InvalidProtobuf, faults.InvalidGraph, faults.NotImplemented) as e:
+        place = "the graph" if isinstance(model, bytes) else model
+        reason = str(e).splitlines()[0]
+        raise ExportError(f"{place}: ONNX Runtime cannot load it: {reason}") from e
 
 
 def run_with_onnxruntime(path: Path, *, threads: int) -> Network:
@@ -68,3 +86,10 @@ def has_openvino() -> bool:
 def has_onnxruntime() -> bool:
     """Whether ONNX Runtime and the exporter are installed."""
     return all(map(has_package, ("onnxruntime", "onnx", "onnxscript")))
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -18,7 +18,14 @@ from fieldmark.exporting import processor
 from fieldmark.exporting.artifact import MODEL_NAME
 from fieldmark.exporting.onnx_export import OPSET, export_onnx, save_model
 from fieldmark.exporting.packages import need_package
-from fieldmark.exporting.parity import FEW_IMAGES, Parity, Runtime, measure_runtime
+from fieldmark.exporting.parity import (
+    FEW_IMAGES,
+    Parity,
+    Runtime,
+    holds,
+    holds_in_use,
+    measure_runtime,
+)
 from fieldmark.exporting.record import ArtifactRecord
 from fieldmark.exporting.runtimes import has_openvino, run_with_onnxruntime, run_with_openvino
 from fieldmark.exporting.samples import Samples, compare_answers, read_samples
@@ -41,8 +48,6 @@ PARITY_NAME = "parity.json"
 NUM_IMAGES = 256
 NUM_CALIBRATION = 128
 NUM_CHOOSING = 512
-CHOOSING_AGREEMENT = 0.995
-"""More than the bound of the proof, because what is chosen on images suits these best."""
 _OF_FP32 = (
     "temperature and thresholds are those of the run, found with fp32: in int8 about as many "
     "images are covered and answered"
@@ -135,12 +140,14 @@ class _Making:
                 if record.calibration is not None:
                     notes = (_OF_FP32,)
             self.tell(f"comparing on {len(samples)} images ...")
+            runtimes = self._runtimes(path, samples)
+            _note_proved(path, precision, runtimes)
             return Parity(
                 precision,
                 len(samples),
                 where,
                 _threads(),
-                self._runtimes(path, samples),
+                runtimes,
                 kept,
                 calibration,
                 notes,
@@ -149,7 +156,7 @@ class _Making:
         return self._save(fill, "onnx", self.folder / MODEL_NAME)
 
     def _quantize(self, path: Path, record: ArtifactRecord, proof: Table) -> Quantized:
-        """Replace the fp32 file by the first int8 graph that keeps more than the bound.
+        """Replace the fp32 file by the first int8 graph that keeps the bound elsewhere.
 
         No image of `proof` has a part in it.
         """
@@ -174,7 +181,7 @@ class _Making:
                 f"int8{kept}: {agreement.top1:.1%} of the decisions on {len(choosing)} {where} "
                 "images are the same"
             )
-            if agreement.top1 >= CHOOSING_AGREEMENT:
+            if holds("int8", agreement):
                 break
         if found is None:
             raise ExportError("int8: the network has no layer that could be computed in 8 bits")
@@ -256,6 +263,16 @@ class _Making:
 
         save_folder(self.folder, fill_and_prove)
         return Exported(self.folder, file, format, made[0])
+
+
+def _note_proved(path: Path, precision: str, runtimes: tuple[Runtime, ...]) -> None:
+    """Write into the file which runtimes it was proved with."""
+    import onnx
+
+    model = onnx.load(path)
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    proved = tuple(r.name for r in runtimes if holds_in_use(precision, r.agreement))
+    save_model(model, replace(ArtifactRecord.from_metadata(known, path), proved=proved), path)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
