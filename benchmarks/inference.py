@@ -35,6 +35,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import timm
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -73,7 +74,9 @@ def list_commands(
         words += " --label-type none --include-index --no-console-results"
         script = [sys.executable, str(given.timm_inference), *words.split()]
         places = ["--data-dir", str(photos), "--results-dir", str(folder / "timm")]
-        commands = {"timm": [*script, *places]}
+        weights = folder / f"{model}.pth"  # without one it would fetch the published ones
+        torch.save(timm.create_model(model, num_classes=NUM_CLASSES).state_dict(), weights)
+        commands = {"timm": [*script, *places, "--checkpoint", str(weights)]}
     commands["fieldmark, auto"] = [*predict, str(run), str(photos), *out]
     for precision in ("fp32",) if given.without_int8 else ("fp32", "int8"):
         export = [sys.executable, "-m", "fieldmark", "export", str(run), "--images", "32"]
@@ -163,7 +166,6 @@ def make_run(path: Path, photos: Path, model: str) -> Path:
 
 def run_peer(model: str, photos: Path) -> None:
     """Inference as timm's users run it: default options of its script, on the CPU, fp32."""
-    import timm
     from timm.data import create_dataset, create_loader, resolve_data_config
 
     network = timm.create_model(model, pretrained=False, num_classes=NUM_CLASSES).eval()
