@@ -10,10 +10,11 @@ endtoend: whole processes, from start to the written table of predictions, on JP
 timm's `inference.py` is not in its wheel: take the one of the installed version's tag from its
 repository (one file), and name it: --timm-inference inference.py. Without it "timm (loop)" stands
 for it: create_model, create_dataset, create_loader with 2 workers and batches of 256, a loop with
-softmax and top-k, a CSV. The product runs a run folder with the same architecture and weights
-(random: speed does not depend on them) in three ways: `predict` with --backend auto, with an
-exported ONNX file, and in int8 (left out where int8 does not agree: random weights decide by a
-hair). CPU and wall seconds, alternating, medians.
+softmax and top-k, a CSV. The product runs a run folder with the same architecture and random
+weights: `predict` with --backend auto, which takes bf16 for these and would not where it moves a
+trained network's probabilities by more than 0.01; with --backend openvino (fp32), which it takes
+then; with an exported ONNX file; and in int8 (left out where int8 does not agree: random weights
+decide by a hair). CPU and wall seconds, alternating, medians.
 
 int8: each run's export in int8, as `fieldmark export --precision int8` proves it, and every runtime
 of the file against the run in eager fp32, in CPU time. Without a run: ResNet-18 and ViT-tiny with
@@ -78,6 +79,8 @@ def list_commands(
         torch.save(timm.create_model(model, num_classes=NUM_CLASSES).state_dict(), weights)
         commands = {"timm": [*script, *places, "--checkpoint", str(weights)]}
     commands["fieldmark, auto"] = [*predict, str(run), str(photos), *out]
+    # What auto takes where bf16 moves the probabilities of trained weights too far.
+    commands["fieldmark, openvino"] = [*commands["fieldmark, auto"], "--backend", "openvino"]
     for precision in ("fp32",) if given.without_int8 else ("fp32", "int8"):
         export = [sys.executable, "-m", "fieldmark", "export", str(run), "--images", "32"]
         done = subprocess.run([*export, "--precision", precision], capture_output=True, text=True)
