@@ -171,3 +171,12 @@ def test_changed_metadata_are_refused(calibrated, tmp_path) -> None:
     onnx.save(model, tmp_path / "changed.onnx")
     with pytest.raises(ExportError, match="its metadata were changed: KeyError"):
         open_artifact(tmp_path / "changed.onnx")
+
+
+def test_int8_holds_them_too_and_says_what_they_are_of(calibrated, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("fieldmark.exporting.parity.ROUNDS", 1)
+    monkeypatch.setattr("fieldmark.verbs.exporting.has_openvino", lambda: False)
+    monkeypatch.setattr("fieldmark.exporting.processor.computes_int8", lambda: True)
+    made = export(calibrated.run, precision="int8", out=tmp_path / "int8")
+    assert open_artifact(made.file).record.calibration == calibrated.calibration
+    assert any("found with fp32" in note for note in made.parity.notes)

@@ -144,17 +144,17 @@ class Artifact:
 
     def _answer(self, logits: Values, top: int, caution: Caution) -> Iterator[PredictedRow]:
         """Rows without an image's name, of logits (B, outputs)."""
-        logits = logits.astype(np.float64)
-        plain = probabilities(logits, self.record.task)  # (B, K)
+        exact: Scores = logits.astype(np.float64)
+        plain = probabilities(exact, self.record.task)  # (B, K)
         shown = plain
         if caution.temperature != 1.0:
-            shown = probabilities(logits / caution.temperature, self.record.task)
+            shown = probabilities(exact / caution.temperature, self.record.task)
         # Among equals the lower index comes first, as the run has it.
         order = np.argsort(-plain, axis=1, kind="stable")
         ranked = np.take_along_axis(plain, order, axis=1)
         names = self.record.class_names
         sizes = None if caution.sets is None else caution.sets.choose(ranked)  # (B,)
-        unknown = None if caution.rejection is None else _reject(caution.rejection, logits, shown)
+        unknown = None if caution.rejection is None else _reject(caution.rejection, exact, shown)
         for place, classes in enumerate(order):
             best = classes[:top]
             yield PredictedRow(
