@@ -4,10 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 # The tests run in two halves beside each other, with one thread each: that is how two cores are used
-# best. Those of exports have a process of their own: torch, ONNX Runtime and OpenVINO bring threads and
-# allocators that do not bear everything else's forks in one process.
+# best.
 NETWORKS := tests/contracts tests/models tests/runs tests/training tests/transforms
-EXPORTS := tests/exporting
 
 .PHONY: install demo test lint bench clean
 
@@ -24,9 +22,8 @@ demo: $(READY)
 test: $(READY)
 	@export OMP_NUM_THREADS=1; \
 	$(BIN)/python -m pytest -p no:cacheprovider $(NETWORKS) > .networks.log 2>&1 & networks=$$!; \
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(NETWORKS) $(EXPORTS)); rest=$$?; \
-	$(BIN)/python -m pytest $(EXPORTS); exports=$$?; \
-	wait $$networks; networks=$$?; cat .networks.log; exit $$((networks + rest + exports))
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(NETWORKS)); rest=$$?; \
+	wait $$networks; networks=$$?; cat .networks.log; exit $$((networks + rest))
 
 lint: $(READY)
 	$(BIN)/ruff check .

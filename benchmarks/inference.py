@@ -1,15 +1,24 @@
 """`fieldmark predict` against timm's inference, and the backends against eager fp32.
 
 python benchmarks/inference.py endtoend [--images 2000] [--rounds 5] [--json OUT]
+    [--timm-inference INFERENCE.PY]
 python benchmarks/inference.py backends [--rounds 5] [--json OUT]
-python benchmarks/inference.py peer MODEL FOLDER   what `endtoend` runs as the peer
+python benchmarks/inference.py int8 [RUN ...] [--rounds 5] [--json OUT]
+python benchmarks/inference.py peer MODEL FOLDER   what `endtoend` runs for want of timm's script
 
 endtoend: whole processes, from start to the written table of predictions, on JPEGs of 500 x 375.
-timm's `inference.py` is not in its wheel; the peer here does what that script does: create_model,
-create_dataset, create_loader with 2 workers, a loop with softmax and top-k, a CSV. The product runs
-a run folder with the same architecture and weights (random: speed does not depend on them) in three
-ways: `predict` with --backend auto, with an exported ONNX file, and in int8. Wall and CPU seconds,
-alternating, medians.
+timm's `inference.py` is not in its wheel: take the one of the installed version's tag from its
+repository (one file), and name it: --timm-inference inference.py. Without it "timm (loop)" stands
+for it: create_model, create_dataset, create_loader with 2 workers and batches of 256, a loop with
+softmax and top-k, a CSV. The product runs a run folder with the same architecture and random
+weights: `predict` with --backend auto, which takes bf16 for these and would not where it moves a
+trained network's probabilities by more than 0.01; with --backend openvino (fp32), which it takes
+then; with an exported ONNX file; and in int8 (left out where int8 does not agree: random weights
+decide by a hair). CPU and wall seconds, alternating, medians.
+
+int8: each run's export in int8, as `fieldmark export --precision int8` proves it, and every runtime
+of the file against the run in eager fp32, in CPU time. Without a run: ResNet-18 and ViT-tiny with
+random weights, where only the speed means something.
 """
 
 from __future__ import annotations
@@ -24,8 +33,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import timm
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -39,26 +50,38 @@ NUM_CLASSES = 10
 SIZE = 224
 
 
-def measure_end_to_end(num_images: int, rounds: int, with_int8: bool) -> list[dict[str, object]]:
+def measure_end_to_end(given: argparse.Namespace) -> list[dict[str, object]]:
+    num_images = given.images
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder) / "photos"
         draw_photos(photos, num_images)
         for name, model in NETWORKS.items():
             run = make_run(Path(folder) / name, photos, model)
-            commands = list_commands(run, photos, model, Path(folder), with_int8)
-            rows += [{"network": name, **row} for row in alternate(commands, rounds, num_images)]
+            commands = list_commands(run, photos, model, Path(folder), given)
+            measured = alternate(commands, given.rounds, num_images)
+            rows += [{"network": name, **row} for row in measured]
     return rows
 
 
 def list_commands(
-    run: Path, photos: Path, model: str, folder: Path, with_int8: bool
+    run: Path, photos: Path, model: str, folder: Path, given: argparse.Namespace
 ) -> dict[str, list[str]]:
     predict = [sys.executable, "-m", "fieldmark", "predict"]
     out = ["--out", str(folder / "out.csv"), "--quiet"]
-    peer = [sys.executable, __file__, "peer", model, str(photos)]
-    commands = {"timm": peer, "fieldmark, auto": [*predict, str(run), str(photos), *out]}
-    for precision in ("fp32", "int8") if with_int8 else ("fp32",):
+    commands = {"timm (loop)": [sys.executable, __file__, "peer", model, str(photos)]}
+    if given.timm_inference is not None:
+        words = f"--model {model} --num-classes {NUM_CLASSES} --device cpu --topk 5"
+        words += " --label-type none --include-index --no-console-results"
+        script = [sys.executable, str(given.timm_inference), *words.split()]
+        places = ["--data-dir", str(photos), "--results-dir", str(folder / "timm")]
+        weights = folder / f"{model}.pth"  # without one it would fetch the published ones
+        torch.save(timm.create_model(model, num_classes=NUM_CLASSES).state_dict(), weights)
+        commands = {"timm": [*script, *places, "--checkpoint", str(weights)]}
+    commands["fieldmark, auto"] = [*predict, str(run), str(photos), *out]
+    # What auto takes where bf16 moves the probabilities of trained weights too far.
+    commands["fieldmark, openvino"] = [*commands["fieldmark, auto"], "--backend", "openvino"]
+    for precision in ("fp32",) if given.without_int8 else ("fp32", "int8"):
         export = [sys.executable, "-m", "fieldmark", "export", str(run), "--images", "32"]
         done = subprocess.run([*export, "--precision", precision], capture_output=True, text=True)
         if done.returncode:
@@ -77,7 +100,9 @@ def alternate(
     for _ in range(rounds):
         for name, command in commands.items():
             seconds[name].append(spend(command))
-    peer_wall, peer_cpu = (statistics.median(s) for s in zip(*seconds["timm"], strict=True))
+    peer_wall, peer_cpu = (
+        statistics.median(s) for s in zip(*next(iter(seconds.values())), strict=True)
+    )
     rows = []
     for name, spent in seconds.items():
         wall, cpu = (statistics.median(s) for s in zip(*spent, strict=True))
@@ -144,7 +169,6 @@ def make_run(path: Path, photos: Path, model: str) -> Path:
 
 def run_peer(model: str, photos: Path) -> None:
     """Inference as timm's users run it: default options of its script, on the CPU, fp32."""
-    import timm
     from timm.data import create_dataset, create_loader, resolve_data_config
 
     network = timm.create_model(model, pretrained=False, num_classes=NUM_CLASSES).eval()
@@ -171,46 +195,119 @@ def run_peer(model: str, photos: Path) -> None:
 def measure_backends(rounds: int) -> list[dict[str, object]]:
     """Every backend against eager fp32, one thread, alternating, batches of 1 and 32."""
     from fieldmark.exporting import building
-    from fieldmark.exporting.onnx_export import export_onnx
-    from fieldmark.exporting.runtimes import run_with_openvino
 
     rows = []
     for name, model in NETWORKS.items():
-        predictor, record = build_predictor(model)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            export_onnx(predictor.classifier, record, path)
-            sped = run_with_openvino(path, threads=torch.get_num_threads(), exact=False)
-        ways: dict[str, Callable[..., torch.Tensor]] = {
+        predictor, _ = build_predictor(model)
+        ways = {
             "eager": lambda images, _, network=predictor.classifier: network(images),
             "eager, oneDNN's linear": building.build_eager(predictor),
             "bf16": building.build_bf16(predictor),
             "onnxruntime": building.build_onnxruntime(predictor),
             "openvino": building.build_openvino(predictor),
-            "openvino, bf16": lambda images, _, run=sped: torch.from_numpy(run(images.numpy())),
+            "openvino-bf16": building.build_openvino_bf16(predictor),
         }
         for size in (1, 32):
             images = torch.randn(size, 3, SIZE, SIZE)
-            seconds: dict[str, list[float]] = {way: [] for way in ways}
-            with torch.inference_mode():
-                for turn in range(rounds + 1):
-                    for way, compute in ways.items():
-                        start = time.perf_counter()
-                        compute(images, None)
-                        if turn:
-                            seconds[way].append(time.perf_counter() - start)
-            eager = statistics.median(seconds["eager"])
+            calls = {way: partial(compute, images, None) for way, compute in ways.items()}
             rows += [
-                {
-                    "network": name,
-                    "batch_size": size,
-                    "way": way,
-                    "ms_per_image": round(statistics.median(spent) / size * 1e3, 2),
-                    "ratio": round(eager / statistics.median(spent), 2),
-                }
-                for way, spent in seconds.items()
+                {"network": name, "batch_size": size, **row}
+                for row in time_in_turn(calls, rounds, size)
             ]
     return rows
+
+
+def measure_int8(runs: list[Path], rounds: int) -> list[dict[str, object]]:
+    """Exports in int8: agreement by the proof, and speed of each runtime."""
+    import fieldmark as fm
+    from fieldmark.exporting.onnx_export import export_onnx
+    from fieldmark.verbs.exporting import export
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in runs:
+            run, before = fm.load_run(path), time.process_time()
+            made = export(run, precision="int8", out=Path(folder) / path.name)
+            spent = round(time.process_time() - before)
+            parity = made.parity
+            print(
+                f"{path.name}: {parity.num_images} images of {parity.images_from}; "
+                f"{len(parity.kept_fp32)} layers in fp32; {spent} CPU s"
+            )
+            agreements = {runtime.name: runtime.agreement for runtime in parity.runtimes}
+            rows += [
+                {"network": path.name, **row, **told_of(agreements.get(str(row["way"])))}
+                for row in time_file(made.file, run.predictor().classifier, rounds)
+            ]
+        for name, model in NETWORKS.items() if not runs else ():
+            predictor, record = build_predictor(model)
+            path = Path(folder) / f"{model}.onnx"
+            export_onnx(predictor.classifier, record, path)
+            quantize_file(path)
+            rows += [
+                {"network": f"{name}, random", **row, **told_of(None)}
+                for row in time_file(path, predictor.classifier, rounds)
+            ]
+    return rows
+
+
+def told_of(agreement) -> dict[str, object]:
+    if agreement is None:
+        return dict.fromkeys(("agreement", "accuracy"), "-")
+    change = f"{agreement.before or 0:.3f} -> {agreement.after or 0:.3f}"
+    return {"agreement": f"{agreement.top1:.4f}", "accuracy": change}
+
+
+def quantize_file(path: Path) -> None:
+    """All layers in int8, with ranges of noise."""
+    import onnx
+
+    from fieldmark.exporting.quantization import quantize
+
+    noise = torch.randn(16, 3, SIZE, SIZE).numpy()
+    onnx.save(next(quantize(onnx.load(path), noise)).model, path)
+
+
+def time_file(path: Path, network: torch.nn.Module, rounds: int) -> list[dict[str, object]]:
+    from fieldmark.exporting.runtimes import run_with_onnxruntime, run_with_openvino
+
+    threads = torch.get_num_threads()
+    ways = {
+        "eager": lambda images: network(torch.from_numpy(images)),
+        "onnxruntime": run_with_onnxruntime(path, threads=threads),
+        "openvino": run_with_openvino(path, threads=threads, exact=True),
+        "openvino-bf16": run_with_openvino(path, threads=threads, exact=False),
+    }
+    rows = []
+    for size in (1, 32):
+        images = torch.randn(size, 3, SIZE, SIZE).numpy()
+        calls = {way: partial(compute, images) for way, compute in ways.items()}
+        rows += [{"batch_size": size, **row} for row in time_in_turn(calls, rounds, size)]
+    return rows
+
+
+def time_in_turn(
+    calls: dict[str, Callable[[], object]], rounds: int, size: int
+) -> list[dict[str, object]]:
+    """Median CPU milliseconds per image, alternating; small batches take more turns."""
+    turns = rounds * max(1, 8 // size)
+    seconds: dict[str, list[float]] = {way: [] for way in calls}
+    with torch.inference_mode():
+        for turn in range(turns + 1):
+            for way, compute in calls.items():
+                start = time.process_time()
+                compute()
+                if turn:
+                    seconds[way].append(time.process_time() - start)
+    medians = {way: statistics.median(spent) for way, spent in seconds.items()}
+    return [
+        {
+            "way": way,
+            "cpu_ms_per_image": round(median / size * 1e3, 2),
+            "ratio": round(medians["eager"] / median, 2),
+        }
+        for way, median in medians.items()
+    ]
 
 
 def build_predictor(model: str):
@@ -243,17 +340,20 @@ def show(rows: list[dict[str, object]], out: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("endtoend", "backends", "peer"))
-    parser.add_argument("peer", nargs="*")
+    parser.add_argument("what", choices=("endtoend", "backends", "int8", "peer"))
+    parser.add_argument("words", nargs="*", help="of int8: runs; of peer: model and folder")
+    parser.add_argument("--timm-inference", type=Path)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--without-int8", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.what == "peer":
-        run_peer(given.peer[0], Path(given.peer[1]))
+        run_peer(given.words[0], Path(given.words[1]))
     elif given.what == "endtoend":
-        show(measure_end_to_end(given.images, given.rounds, not given.without_int8), given.json)
+        show(measure_end_to_end(given), given.json)
+    elif given.what == "int8":
+        show(measure_int8(list(map(Path, given.words)), given.rounds), given.json)
     else:
         show(measure_backends(given.rounds), given.json)
 

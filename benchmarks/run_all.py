@@ -38,7 +38,7 @@ PARTS: dict[str, list[list[str]]] = {
     "peers": [["peers.py"]],
     "pieces": [["pieces.py"]],
     "patches": [["patches.py"]],
-    "inference": [["inference.py", "backends"], ["inference.py", "endtoend"]],
+    "inference": [["inference.py", part] for part in ("backends", "int8", "endtoend")],
     "intervals": [["intervals.py"]],
     "audit": [["audit.py"]],
     "landscape": [["landscape_speed.py"]],

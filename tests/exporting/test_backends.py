@@ -95,6 +95,59 @@ def test_openvino_is_within_the_bound_of_evaluation(cnn) -> None:
     assert trial.agrees and trial.max_difference < 1e-4
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "test_vit", "patches": "shifted", "head": "mlp"},
+        {"name": "test_vit", "patches": "rotated", "head": "ifa"},
+        {"name": "resnet20-cifar"},
+        {"name": "cnn-baseline", "image_size": 107},
+    ],
+    ids=str,
+)
+def test_openvino_reads_every_kind_of_network_at_any_batch(model, save_run) -> None:
+    pytest.importorskip("openvino")
+    predictor, _ = opened(save_run(**model))
+    side = model.get("image_size", 32)
+    exact, rough = building.build_openvino(predictor), building.build_openvino_bf16(predictor)
+    for size in (1, 3):
+        images = torch.randn(size, 3, side, side)
+        with torch.inference_mode():
+            expected = predictor.classifier(images).softmax(dim=1)
+        torch.testing.assert_close(exact(images, None).softmax(dim=1), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(rough(images, None).softmax(dim=1), expected, atol=0.1, rtol=0)
+
+
+def test_auto_does_not_try_what_must_be_behind(save_run, monkeypatch) -> None:
+    path = save_run(name="test_vit")
+    predictor, table = opened(path)
+    network = predictor.classifier
+    tried = []
+
+    def build(name):
+        tried.append(name)
+        return lambda images, tags: network(images, tags)
+
+    names = ("openvino-bf16", "bf16", "openvino", "onnxruntime")
+    built = {name: lambda _, name=name: build(name) for name in names}
+    monkeypatch.setattr(backends, "_BUILDERS", built)
+    monkeypatch.setattr(backends, "FEWEST_IMAGES", 1)
+    monkeypatch.setattr(backends, "_SETUP_SECONDS", dict.fromkeys(names, 0.0))
+    monkeypatch.setattr(backends, "_computes_bf16", lambda device: True)
+    monkeypatch.setattr(backends, "has_onnxruntime", lambda: True)
+    monkeypatch.setattr(backends, "has_openvino", lambda: True)
+    choose_backend(predictor, table, "auto", bound=1e-3)
+    assert tried == ["openvino-bf16"]
+    monkeypatch.setattr(backends, "_computes_bf16", lambda device: False)
+    tried.clear()
+    choose_backend(predictor, table, "auto", bound=1e-3)
+    assert tried == ["openvino"]
+    monkeypatch.setattr(backends, "has_openvino", lambda: False)
+    tried.clear()
+    choose_backend(predictor, table, "auto", bound=1e-3)
+    assert tried == ["onnxruntime"]
+
+
 def test_a_backend_gives_the_same_metrics(cnn, capsys) -> None:
     path = cnn.run.path
     scores = {}

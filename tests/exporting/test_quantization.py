@@ -103,3 +103,30 @@ def test_only_layers_with_weights_are_in_int8(network, request) -> None:
     assert layers
     for node in layers:  # the second is a weight, not another activation
         assert made[node.input[1]].input[0] in weights, node.name
+
+
+def test_no_image_of_the_proof_chooses_what_stays_in_fp32(cnn, fast, monkeypatch) -> None:
+    from fieldmark.verbs import exporting
+
+    read: list[set[str]] = []
+    plain = exporting.read_samples
+
+    def listen(predictor, table, count):
+        found = plain(predictor, table, count)
+        read.append({row.image for row in found.table.rows})
+        return found
+
+    monkeypatch.setattr(exporting, "read_samples", listen)
+    made = export(cnn.run, precision="int8")
+    proof, ranges, choosing = read
+    assert len(proof) == made.parity.num_images == 18
+    assert len(ranges) == len(choosing) == 9
+    assert not proof & ranges and not proof & choosing and not ranges & choosing
+    assert "layers of fp32 chosen on 9 training images" in made.parity.calibration
+
+
+def test_validation_images_choose_where_the_proof_leaves_some(cnn, fast, monkeypatch) -> None:
+    monkeypatch.setattr("fieldmark.verbs.exporting.FEW_IMAGES", 5)
+    made = export(cnn.run, precision="int8", images=9)
+    assert made.parity.images_from == "test"
+    assert "chosen on 9 validation images" in made.parity.calibration

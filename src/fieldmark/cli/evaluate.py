@@ -43,8 +43,9 @@ def evaluate(
     keep
         Share of validation images that the thresholds of "unknown" let pass. Default: 0.95.
     backend
-        What computes: auto, eager, bf16, compiled, onnxruntime or openvino. auto tries them on a
-        few images and takes the fastest whose probabilities differ by at most 0.001 from eager's.
+        What computes: auto, eager, bf16, compiled, onnxruntime, openvino or openvino-bf16. auto
+        tries them on a few images and takes the fastest whose probabilities differ by at most
+        0.001 from eager's.
     """
     from fieldmark.cli.results import describe_evaluation
     from fieldmark.cli.trust import describe_calibration

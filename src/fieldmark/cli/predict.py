@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +19,7 @@ from fieldmark.errors import FieldmarkError
 if TYPE_CHECKING:
     from fieldmark.evaluation.answers import PredictedRow
     from fieldmark.exporting.backends import Choice
+    from fieldmark.exporting.file_runtimes import FileChoice
 
 DEFAULT_TAGS = 10
 UNKNOWN = "unknown"
@@ -75,9 +76,10 @@ def predict(
     allow_outside
         Accept image paths that leave that folder.
     backend
-        What computes: auto, eager, bf16, compiled, onnxruntime or openvino. auto tries them on a
-        few images and takes the fastest that decides alike, with probabilities within 0.01 of
-        eager's. An exported file is always run by ONNX Runtime.
+        What computes: auto, eager, bf16, compiled, onnxruntime, openvino or openvino-bf16. auto
+        tries them on a few images and takes the fastest that decides alike, with probabilities
+        within 0.01 of eager's. Of an exported file: onnxruntime, openvino or openvino-bf16; auto
+        takes the fastest that agreed in the proof of the export.
     """
     from fieldmark.runs.files import render_csv, save_text
 
@@ -135,11 +137,6 @@ class _Wary:
     reject_by: str
     calibrated: bool
 
-    @property
-    def asks(self) -> bool:
-        """Whether anything is asked for. A threshold of 0 is one."""
-        return self.sets is not None or self.reject is not False or self.calibrated
-
 
 def _open(
     run: Path, num_tags: int, chosen: _Chosen, wary: _Wary
@@ -155,31 +152,25 @@ def _open(
         return partial(
             opened.predict,
             num_tags=num_tags,
-            caution=opened.caution(
-                sets=wary.sets,
-                reject=wary.reject,
-                reject_by=wary.reject_by,
-                calibrated=wary.calibrated,
-            ),
+            caution=opened.caution(**asdict(wary)),
             backend=chosen.wanted,
             told=chosen.hear,
         )
-    if wary.asks:
-        raise FieldmarkError(
-            f"--sets, --reject, --calibrated: {artifact} is an exported file, which holds no "
-            "calibration. Give the run folder"
-        )
     if num_tags:
         raise FieldmarkError(f"--tags: {artifact} is an exported file, and proposes no tags")
-    if chosen.wanted not in ("auto", "onnxruntime"):
-        raise FieldmarkError(
-            f"--backend {chosen.wanted}: {artifact} is an exported file, which ONNX Runtime runs. "
-            "Leave --backend out, or give the run folder"
-        )
     exported = open_artifact(artifact)
-    about = f"{exported.record.precision} by ONNX Runtime, from {artifact}"
-    chosen.about, chosen.sentence = {"name": "artifact", "reason": about}, f"computed in {about}"
-    return exported.predict
+
+    def hear(choice: FileChoice) -> None:
+        about = f"{exported.record.precision}, from {artifact}, by {choice.sentence}"
+        chosen.about = {"name": "artifact", "runtime": choice.name, "reason": about}
+        chosen.sentence = f"computed in {about}"
+
+    return partial(
+        exported.predict,
+        caution=exported.caution(**asdict(wary)),
+        backend=chosen.wanted,
+        told=hear,
+    )
 
 
 def _num_tags(words: tuple[int, ...] | None) -> int:

@@ -6,14 +6,17 @@ Everything derives from the predictions store; `Spread` says how a temperature a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.errors import DataError, FieldmarkError
 from fieldmark.evaluation.conformal import labelled_rows, require_spread
-from fieldmark.evaluation.predictions import Predictions
 from fieldmark.evaluation.spread import Spread
+
+if TYPE_CHECKING:
+    from fieldmark.evaluation.predictions import Predictions
 
 NUM_BINS = 15
 Floats = NDArray[np.float64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from fieldmark.errors import DataError, FieldmarkError, hint
 from fieldmark.evaluation.calibration import first_hits, first_probability
 from fieldmark.evaluation.conformal import refuse_multilabel, require_spread
-from fieldmark.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from fieldmark.evaluation.predictions import Predictions
 
 Score = Literal["probability", "energy"]
 SCORES: tuple[Score, ...] = get_args(Score)

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fieldmark.data.loaders import Loader, build_loader
 from fieldmark.data.table import Table
 from fieldmark.errors import FieldmarkError
 from fieldmark.evaluation.answers import PredictedRow
 from fieldmark.evaluation.calibration import calibrate_predictions
+from fieldmark.evaluation.caution import NO_CAUTION, Caution
 from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.conformal import SetRule, refuse_multilabel, require_spread
 from fieldmark.evaluation.predictions import Predictions, PredictionsCollector
 from fieldmark.evaluation.proposals import find_proposing, propose_tags
-from fieldmark.evaluation.rejection import RejectionRule
 from fieldmark.runs.answers import ClassProbability
 from fieldmark.runs.predictor import Predictor
 
 BATCH_SIZE = 64
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Caution:
-    """What a prediction says beyond its most probable classes.
-
-    temperature: probabilities are those of softmax(z / T). sets: each image gets the label set of
-    this rule, chosen by the plain probabilities. rejection: below its threshold an image is
-    unknown, by the probabilities that are shown.
-    """
-
-    temperature: float = 1.0
-    sets: SetRule | None = None
-    rejection: RejectionRule | None = None
-
-
-NO_CAUTION = Caution()
 
 
 def predict_table(

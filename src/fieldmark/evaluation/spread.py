@@ -10,13 +10,15 @@ is smooth between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fieldmark.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NUM_TEMPERATURES = 33
 LOWEST, HIGHEST = 0.1, 10.0
@@ -74,7 +76,7 @@ class Spread:
             self.energy[rows] = logits.logsumexp(dim=1).numpy()
         is_true = classes == targets[:, None]  # (B, K)
         has_true = is_true.any(dim=1).numpy()
-        rank = is_true.to(torch.uint8).argmax(dim=1, keepdim=True)  # (B, 1)
+        rank = is_true.byte().argmax(dim=1, keepdim=True)  # (B, 1)
         mass = ranked.double().exp().cumsum(dim=1).roll(1, dims=1)  # (B, K), of those before
         mass[:, 0] = 0.0
         self.true_rank[rows] = np.where(has_true, rank[:, 0].numpy() + 1, 0)
@@ -104,6 +106,8 @@ class Spread:
 
 def measure_log_sums(log_probability: Tensor) -> Tensor:
     """R(T) on `TEMPERATURES`: (B, K) log-probabilities -> (B, G)."""
+    import torch  # an exported file predicts without it
+
     below = log_probability - log_probability.amax(dim=1, keepdim=True)  # (B, K), at most 0
     # One temperature at a time: (B, K, G) would not fit for many classes.
     return torch.stack([(below / t).logsumexp(dim=1) for t in TEMPERATURES], dim=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,8 +29,10 @@ from fieldmark.evaluation.conformal import (
     labelled_rows,
     require_spread,
 )
-from fieldmark.evaluation.predictions import Predictions
 from fieldmark.evaluation.rejection import RejectionRule, fit_rejection, risk_area
+
+if TYPE_CHECKING:
+    from fieldmark.evaluation.predictions import Predictions
 
 FORMAT = 1
 COVERAGE, KEEP = 0.9, 0.95

@@ -21,9 +21,9 @@ import onnx
 from numpy.typing import NDArray
 
 from fieldmark.errors import ExportError
-from fieldmark.exporting.artifact import open_session
 from fieldmark.exporting.packages import need_package
 from fieldmark.exporting.record import INPUT, OUTPUT
+from fieldmark.exporting.runtimes import open_session
 from fieldmark.exporting.smoothing import smooth
 
 Values = NDArray[np.float32]

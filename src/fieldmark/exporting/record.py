@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fieldmark.errors import ExportError
+from fieldmark.evaluation.trust import Calibration
 from fieldmark.exporting.preprocessing import Preprocessing
 from fieldmark.recipes.schema import Task
 
@@ -23,7 +24,8 @@ class ArtifactRecord:
     transform: the run's `TransformRecord` as JSON's own types. threshold: from which probability
     on a class is said to be there, where classes do not exclude each other; None for multi-class.
     weights: digest of what it was exported from. precision: fp32 or int8. kept_fp32: layers that
-    int8 leaves as they are.
+    int8 leaves as they are. calibration: temperature and thresholds of the run, None where it had
+    none. proved: runtimes that agreed with the run when it was exported.
     """
 
     task: Task
@@ -36,6 +38,8 @@ class ArtifactRecord:
     weights: str
     version: str
     kept_fp32: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    proved: tuple[str, ...] = ()
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -56,14 +60,19 @@ class ArtifactRecord:
             "weights": self.weights,
             "version": self.version,
             "kept_fp32": list(self.kept_fp32),
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "proved": list(self.proved),
         }
-        return {
+        metadata = {
             KEY: json.dumps(values, ensure_ascii=False),
             "class_names": json.dumps(list(self.class_names), ensure_ascii=False),
             "preprocessing": json.dumps(dict(self.transform)),
             "task": self.task,
             "fieldmark_version": self.version,
         }
+        if self.calibration is not None:
+            metadata["calibration"] = json.dumps(self.calibration.to_json())
+        return metadata
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], place: object) -> Self:
@@ -80,6 +89,8 @@ class ArtifactRecord:
                     f"{place}: is of format {values['format']}, and this version of fieldmark "
                     f"reads {FORMAT}. Export the run again"
                 )
+            # Earlier files say nothing of it, nor of what was proved.
+            calibration = values.get("calibration")
             record = cls(
                 task=values["task"],
                 class_names=tuple(map(str, values["class_names"])),
@@ -91,6 +102,8 @@ class ArtifactRecord:
                 weights=str(values["weights"]),
                 version=str(values["version"]),
                 kept_fp32=tuple(map(str, values["kept_fp32"])),
+                calibration=None if calibration is None else Calibration.from_json(calibration),
+                proved=tuple(map(str, values.get("proved", ()))),
             )
             record.preprocessing  # noqa: B018 - faults belong here
         except (KeyError, TypeError, ValueError) as error:

@@ -20,8 +20,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from fieldmark.exporting.artifact import open_session
 from fieldmark.exporting.record import INPUT
+from fieldmark.exporting.runtimes import open_session
 
 STRENGTHS = (0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
 _ROWS = 8

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from fieldmark.data.table import Table
 from fieldmark.errors import DataError, RunChangedError, RunError
-from fieldmark.evaluation.conformal import parse_set_method, refuse_multilabel
+from fieldmark.evaluation.caution import Caution, ask_caution
+from fieldmark.evaluation.conformal import refuse_multilabel
 from fieldmark.evaluation.predictions import Predictions, save_predictions
-from fieldmark.evaluation.rejection import RejectionRule, parse_score
-from fieldmark.evaluation.rows import NO_CAUTION, Caution, predict_table
-from fieldmark.evaluation.trust import Calibration, RejectKind, fit_calibration
+from fieldmark.evaluation.rows import predict_table
+from fieldmark.evaluation.trust import Calibration, fit_calibration
 from fieldmark.runs.best import load_selected
 from fieldmark.runs.folder import RunFolder
 from fieldmark.training.devices import choose_device
@@ -86,34 +86,23 @@ def build_caution(
     reject: true for the stored threshold, or a threshold. Raises `RunError` where something is
     asked for that the run has not stored.
     """
-    if sets is None and reject is False and not calibrated:
-        return NO_CAUTION
-    refuse_multilabel(run.recipe.task)
-    method = None if sets is None else parse_set_method(sets)
-    score = parse_score(reject_by)
-    if score == "energy" and reject is not False and run.recipe.task == "binary":
-        raise DataError(
-            "energy: a binary run has one logit, whose size says only which of the two classes it "
-            "is. Reject by probability"
-        )
-    rejection = None if isinstance(reject, bool) else RejectionRule(score, float(reject))
-    if method is None and reject is not True and not calibrated:
-        return Caution(rejection=rejection)
-    calibration = load_calibration(run.folder)
-    if calibration is None:
-        raise RunError(
-            f"{run.path}: is not calibrated yet, so it has no temperature and no thresholds. "
-            f"`fieldmark evaluate {run.path} --calibrate` fits them on its validation images"
-        )
-    if reject is True:
-        kind: RejectKind = score
-        if score == "probability" and calibrated:
-            kind = "calibrated_probability"
-        rejection = calibration.rejection[kind]
-    return Caution(
-        temperature=calibration.temperature.temperature if calibrated else 1.0,
-        sets=None if method is None else calibration.sets[method],
-        rejection=rejection,
+
+    def find_calibration() -> Calibration:
+        calibration = load_calibration(run.folder)
+        if calibration is None:
+            raise RunError(
+                f"{run.path}: is not calibrated yet, so it has no temperature and no thresholds. "
+                f"`fieldmark evaluate {run.path} --calibrate` fits them on its validation images"
+            )
+        return calibration
+
+    return ask_caution(
+        run.recipe.task,
+        find_calibration,
+        sets=sets,
+        reject=reject,
+        reject_by=reject_by,
+        calibrated=calibrated,
     )
 
 

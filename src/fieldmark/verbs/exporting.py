@@ -18,7 +18,14 @@ from fieldmark.exporting import processor
 from fieldmark.exporting.artifact import MODEL_NAME
 from fieldmark.exporting.onnx_export import OPSET, export_onnx, save_model
 from fieldmark.exporting.packages import need_package
-from fieldmark.exporting.parity import FEW_IMAGES, Parity, Runtime, holds, measure_runtime
+from fieldmark.exporting.parity import (
+    FEW_IMAGES,
+    Parity,
+    Runtime,
+    holds,
+    holds_in_use,
+    measure_runtime,
+)
 from fieldmark.exporting.record import ArtifactRecord
 from fieldmark.exporting.runtimes import has_openvino, run_with_onnxruntime, run_with_openvino
 from fieldmark.exporting.samples import Samples, compare_answers, read_samples
@@ -40,6 +47,11 @@ Tell = Callable[[str], None]
 PARITY_NAME = "parity.json"
 NUM_IMAGES = 256
 NUM_CALIBRATION = 128
+NUM_CHOOSING = 512
+_OF_FP32 = (
+    "temperature and thresholds are those of the run, found with fp32: in int8 about as many "
+    "images are covered and answered"
+)
 
 
 @dataclass(frozen=True)
@@ -120,45 +132,75 @@ class _Making:
             export_onnx(self.predictor.classifier, record, path)
             samples, where = self._proof_images()
             kept: tuple[str, ...] = ()
+            notes: tuple[str, ...] = ()
             calibration = ""
             if precision == "int8":
-                found = self._quantize(path, record, samples)
+                found = self._quantize(path, record, samples.table)
                 kept, calibration = found.kept_fp32, found.calibration
+                if record.calibration is not None:
+                    notes = (_OF_FP32,)
             self.tell(f"comparing on {len(samples)} images ...")
+            runtimes = self._runtimes(path, samples)
+            _note_proved(path, precision, runtimes)
             return Parity(
                 precision,
                 len(samples),
                 where,
                 _threads(),
-                self._runtimes(path, samples),
+                runtimes,
                 kept,
                 calibration,
+                notes,
             )
 
         return self._save(fill, "onnx", self.folder / MODEL_NAME)
 
-    def _quantize(self, path: Path, record: ArtifactRecord, proof: Samples) -> Quantized:
-        """Replace the fp32 file by the first int8 graph that keeps the bound on `proof`."""
+    def _quantize(self, path: Path, record: ArtifactRecord, proof: Table) -> Quantized:
+        """Replace the fp32 file by the first int8 graph that keeps the bound elsewhere.
+
+        No image of `proof` has a part in it.
+        """
         import onnx
 
         from fieldmark.exporting.quantization import outputs_of, quantize
 
         table = self._table().select("train")
-        self.tell(f"calibrating on {NUM_CALIBRATION} training images ...")
-        calibration = read_samples(self.predictor, table, NUM_CALIBRATION)
+        count = min(NUM_CALIBRATION, (len(table) + 1) // 2)  # the others may have to choose
+        self.tell(f"calibrating on {count} training images ...")
+        calibration = read_samples(self.predictor, table, count)
+        taken = {row.image for row in (*proof.rows, *calibration.table.rows)}
+        choosing, where = self._choosing_images(taken)
         found: Quantized | None = None
         for found in quantize(onnx.load(path), calibration.images):
             changed = replace(record, precision="int8", kept_fp32=found.kept_fp32)
-            logits = outputs_of(found.model, proof.images, threads=_threads())
-            agreement = compare_answers(proof, logits)
+            logits = outputs_of(found.model, choosing.images, threads=_threads())
+            agreement = compare_answers(choosing, logits)
             save_model(found.model, changed, path)
             kept = f", {len(found.kept_fp32)} layers in fp32" if found.kept_fp32 else ""
-            self.tell(f"int8{kept}: {agreement.top1:.1%} of the decisions are the same")
+            self.tell(
+                f"int8{kept}: {agreement.top1:.1%} of the decisions on {len(choosing)} {where} "
+                "images are the same"
+            )
             if holds("int8", agreement):
-                return found
+                break
         if found is None:
             raise ExportError("int8: the network has no layer that could be computed in 8 bits")
-        return found
+        told = f"{found.calibration}; layers of fp32 chosen on {len(choosing)} {where} images"
+        return replace(found, calibration=told)
+
+    def _choosing_images(self, taken: set[str]) -> tuple[Samples, str]:
+        """Validation images, or for want of them training images, that are not `taken`."""
+        for split in ("val", "train"):
+            table = self._table().select(split)
+            free = [row for row in table.rows if row.image not in taken]
+            if len(free) >= min(self.images, FEW_IMAGES) or (split == "train" and free):
+                found = read_samples(self.predictor, table.with_rows(free), NUM_CHOOSING)
+                return found, "validation" if split == "val" else "training"
+        raise ExportError(
+            f"{self.run.path}: int8 needs images beside those of the proof and of its ranges, to "
+            "choose what stays in fp32, and there are none. Give the proof fewer by --images, or "
+            "use --precision fp32"
+        )
 
     def _runtimes(self, path: Path, samples: Samples) -> tuple[Runtime, ...]:
         threads = _threads()
@@ -184,6 +226,7 @@ class _Making:
             threshold=None if identity.task == "multiclass" else THRESHOLD,
             weights=hash_content((best / WEIGHTS_NAME).read_bytes()),
             version=fieldmark_version(),
+            calibration=self.run.load_calibration(),
         )
 
     def _proof_images(self) -> tuple[Samples, str]:
@@ -220,6 +263,16 @@ class _Making:
 
         save_folder(self.folder, fill_and_prove)
         return Exported(self.folder, file, format, made[0])
+
+
+def _note_proved(path: Path, precision: str, runtimes: tuple[Runtime, ...]) -> None:
+    """Write into the file which runtimes it was proved with."""
+    import onnx
+
+    model = onnx.load(path)
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    proved = tuple(r.name for r in runtimes if holds_in_use(precision, r.agreement))
+    save_model(model, replace(ArtifactRecord.from_metadata(known, path), proved=proved), path)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from fieldmark.evaluation.augmented import (
     choose_augmentations,
     name_augmentations,
 )
+from fieldmark.evaluation.caution import NO_CAUTION, Caution
 from fieldmark.evaluation.change import Change, measure_change
 from fieldmark.evaluation.doubts import note_doubts
 from fieldmark.evaluation.inputs import read_inputs
@@ -32,8 +33,6 @@ from fieldmark.evaluation.metrics import (
 from fieldmark.evaluation.predictions import Predictions, load_predictions, save_predictions
 from fieldmark.evaluation.rows import (
     BATCH_SIZE,
-    NO_CAUTION,
-    Caution,
     check_asked,
     predict_table,
     predict_tables,
