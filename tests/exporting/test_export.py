@@ -33,11 +33,6 @@ NETWORKS = {
 }
 
 
-def answer(*words: object, capsys: pytest.CaptureFixture[str]) -> dict:
-    main([*map(str, words), "--json", "--quiet"])
-    return json.loads(capsys.readouterr().out)
-
-
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_the_graph_says_what_the_network_says(kind, save_run, cnn, tmp_path) -> None:
     predictor = fm.load_run(save_run(**NETWORKS[kind])).predictor()
@@ -89,12 +84,12 @@ def test_probabilities_in_numpy_are_those_of_the_run(task) -> None:
     np.testing.assert_allclose(probabilities(logits.numpy(), task), expected, atol=1e-6)
 
 
-def test_predict_from_an_artifact_answers_as_the_run(cnn, pictures, capsys) -> None:
+def test_predict_from_an_artifact_answers_as_the_run(cnn, pictures, answer) -> None:
     path = cnn.run.path
     images = [pictures.parent / "2.png", pictures.parent / "gone.png", pictures.parent / "0.png"]
-    by_run = answer("predict", path, *images, "--top", 2, capsys=capsys)["predictions"]
+    by_run = answer("predict", path, *images, "--top", 2)["predictions"]
     for artifact in (cnn.made.file, cnn.made.folder):
-        by_file = answer("predict", artifact, *images, "--top", 2, capsys=capsys)
+        by_file = answer("predict", artifact, *images, "--top", 2)
         assert by_file["backend"]["name"] == "artifact"
         for one, other in zip(by_file["predictions"], by_run, strict=True):
             assert one["image"] == other["image"]
@@ -118,9 +113,9 @@ def test_predict_from_an_artifact_imports_no_torch(cnn, pictures) -> None:
     assert len(json.loads(done.stdout)["predictions"]) == 36
 
 
-def test_timm_loads_the_folder(cnn, tmp_path, capsys) -> None:
+def test_timm_loads_the_folder(cnn, tmp_path, answer) -> None:
     words = ("export", cnn.run.path, "--format", "timm", "--out", tmp_path / "for-timm")
-    told = answer(*words, capsys=capsys)
+    told = answer(*words)
     assert told["passed"] and told["top1_agreement"] == 1.0
     assert told["runtimes"][0]["name"] == "timm" and told["megabytes"] > 1
     made = SimpleNamespace(folder=Path(told["folder"]))
