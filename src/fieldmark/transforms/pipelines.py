@@ -50,8 +50,8 @@ class EvalTransform:
         """The height and width at which an image of this size may be decoded."""
         return self.preparation.least_size(height, width)
 
-    def prepare(self, image: Image.Image) -> Tensor:
-        """RGB image -> (3, h, w) uint8: what can be stored."""
+    def prepare(self, image: Image.Image | Tensor) -> Tensor:
+        """RGB image, or its pixels (3, H, W) uint8 -> (3, h, w) uint8: what can be stored."""
         return self.preparation(read_pixels(image))
 
     def finish(self, prepared: Iterable[tuple[Tensor, int | None]], *, at_most: int) -> Tensor:
@@ -97,8 +97,8 @@ class TrainTransform:
         """The height and width at which an image of this size may be decoded."""
         return self.preparation.least_size(height, width)
 
-    def prepare(self, image: Image.Image) -> Tensor:
-        """RGB image -> (3, h, w) uint8: what can be stored."""
+    def prepare(self, image: Image.Image | Tensor) -> Tensor:
+        """RGB image, or its pixels (3, H, W) uint8 -> (3, h, w) uint8: what can be stored."""
         return self.preparation(read_pixels(image))
 
     def finish(self, prepared: Iterable[tuple[Tensor, int | None]], *, at_most: int) -> Tensor:

@@ -14,7 +14,7 @@ from fieldmark.transforms.record import TransformRecord
 
 # Whole images up to this many times the network's input are worth storing; larger ones would fill
 # disks, and reading them approaches decoding.
-_LARGEST_WHOLE = 4
+_LARGEST_WHOLE = 16
 _LEAST_WHOLE_PX = 256**2
 _SPARE = 1.25
 
