@@ -139,7 +139,6 @@ def test_stored_images_are_not_decoded_again(
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(loaders, "decode_image", refuse)
-    monkeypatch.setattr(loaders, "decode_pixels", refuse)
     again = Opened(tmp_path, table, transform)
     assert_same(again.epochs(2), expected)
     assert again.said == []

@@ -61,8 +61,8 @@ class StagedTransform(Protocol):
         """The height and width at which an image of this size may be decoded."""
         ...
 
-    def prepare(self, image: Image.Image | Tensor) -> Tensor:
-        """RGB image, or its pixels (3, H, W) uint8 -> (3, h, w) uint8."""
+    def prepare(self, image: Image.Image) -> Tensor:
+        """RGB image -> (3, h, w) uint8."""
         ...
 
     def finish(self, prepared: Iterable[tuple[Tensor, int | None]], *, at_most: int) -> Tensor:

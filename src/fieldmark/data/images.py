@@ -261,7 +261,7 @@ def _check_structure(name: str, data: bytes) -> None:
     if name == "PNG":
         _check_png_chunks(data)
     elif name == "JPEG":
-        check_jpeg_scans(data)
+        _check_jpeg_scans(data)
     elif name == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
         raise UnreadableImageError(_ends_early(name))
 
@@ -287,7 +287,7 @@ def _check_png_chunks(data: bytes) -> None:
     raise UnreadableImageError(_ends_early("PNG"))
 
 
-def check_jpeg_scans(data: bytes) -> None:
+def _check_jpeg_scans(data: bytes) -> None:
     """Refuse a JPEG that repeats its scans to burn time: each passes over all pixels anew."""
     values = np.frombuffer(data, np.uint8)
     # Four times as fast as bytes.count, which takes as long as a tenth of the decoding.

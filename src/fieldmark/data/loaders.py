@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fieldmark.data.decoded import DecodedImages, DecodedTransform, StagedTransform
 from fieldmark.data.images import decode_image
-from fieldmark.data.plain_jpegs import decode_pixels
 from fieldmark.data.sampling import EpochOrder, Indices, SampleAddress
 from fieldmark.data.stores import ImageStore
 from fieldmark.data.table import Table
@@ -326,8 +325,8 @@ class _StagedImages(_Images):
     def _decode(self, position: int) -> tuple[Tensor, bytes]:
         """The prepared pixels, and the bytes that they come from."""
         data = self._store.read(self._names[position].as_py())
-        pixels = decode_pixels(data, least_size=self._staged.least_size)
-        return self._staged.prepare(pixels), data
+        image = decode_image(data, least_size=self._staged.least_size)
+        return self._staged.prepare(image), data
 
 
 # In place of an image that is in the batch already.
