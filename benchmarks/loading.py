@@ -91,7 +91,7 @@ def epochs_of_fieldmark(
 
 
 def speed_of_timm(folder: Path, size: int, scale: tuple[float, float]) -> float:
-    """An epoch of timm's loader, all of which are alike; on a CPU it normalises in the transform."""
+    """One epoch of timm's loader, as any other; on a CPU it normalises in the transform."""
     from timm.data import create_dataset, create_loader
 
     loader = create_loader(
