@@ -1,6 +1,6 @@
 """Images per CPU second of the loader, first and later epochs, against timm's; peak memory.
 
-python benchmarks/loading.py speed FOLDER... [--size 224]   folders of images, any depth
+python benchmarks/loading.py speed FOLDER... [--size 224] [--turns 5]   images at any depth
 python benchmarks/loading.py photos OUT [NUM]               draw NUM JPEGs of 500 x 375
 python benchmarks/loading.py memory FOLDER NUM              peak MB with NUM images of 32 px
 """
@@ -90,10 +90,8 @@ def epochs_of_fieldmark(
             yield count / (time.process_time() - start)
 
 
-def epochs_of_timm(
-    folder: Path, size: int, scale: tuple[float, float], num_epochs: int
-) -> Iterator[float]:
-    """The same with timm's loader; on a CPU it normalises in the transform."""
+def speed_of_timm(folder: Path, size: int, scale: tuple[float, float]) -> float:
+    """One epoch of timm's loader, as any other; on a CPU it normalises in the transform."""
     from timm.data import create_dataset, create_loader
 
     loader = create_loader(
@@ -112,23 +110,36 @@ def epochs_of_timm(
         num_workers=0,
         persistent_workers=False,
     )
-    for _ in range(num_epochs):
-        start = time.process_time()
-        count = sum(len(images) for images, _ in loader)
-        yield count / (time.process_time() - start)
+    start = time.process_time()
+    count = sum(len(images) for images, _ in loader)
+    return count / (time.process_time() - start)
 
 
-def measure_speed(folder: Path, size: int, scale: tuple[float, float]) -> None:
-    """One line a loader: the first epoch, then the later ones."""
+def measure_speed(folder: Path, size: int, scale: tuple[float, float], turns: int) -> None:
+    """Medians of turns, in each of which all loaders follow each other.
+
+    A ratio is the median of those to timm in the same turn, its quartiles behind it.
+    """
     table = read_folder(folder)
-    timm = list(epochs_of_timm(folder, size, scale, 2))
-    print(f"{folder.name}, {len(table)} images, {size} px, crop {scale}", flush=True)
-    print("  timm             " + "  ".join(f"{speed:.0f}" for speed in timm), flush=True)
-    for crop_from in ("whole", "shrunk"):
-        transform = build_transform(size, crop_from, scale)
-        speeds = list(epochs_of_fieldmark(table, transform, 3))
-        shown = "  ".join(f"{speed:.0f} ({speed / max(timm):.1f}x)" for speed in speeds)
-        print(f"  fieldmark {crop_from:6} {shown}", flush=True)
+    transforms = {kind: build_transform(size, kind, scale) for kind in ("whole", "shrunk")}
+    timm: list[float] = []
+    ours: dict[str, list[list[float]]] = {kind: [] for kind in transforms}
+    for _ in range(turns):
+        timm.append(speed_of_timm(folder, size, scale))
+        for kind, transform in transforms.items():
+            ours[kind].append(list(epochs_of_fieldmark(table, transform, 3)))
+    print(f"{folder.name}, {len(table)} images, {size} px, crop {scale}, {turns} turns", flush=True)
+    print(f"  timm                           {np.median(timm):6.0f}", flush=True)
+    for kind, speeds in ours.items():
+        first = np.array([turn[0] for turn in speeds])
+        later = np.array([np.mean(turn[1:]) for turn in speeds])
+        for name, values in (("first epoch", first), ("later epochs", later)):
+            low, middle, high = np.quantile(values / np.array(timm), (0.25, 0.5, 0.75))
+            print(
+                f"  fieldmark {kind:6} {name:12} {np.median(values):6.0f}"
+                f"  {middle:.2f}x ({low:.2f} - {high:.2f})",
+                flush=True,
+            )
 
 
 class Numbered:
@@ -159,6 +170,7 @@ def main() -> None:
     parser.add_argument("what", choices=("speed", "photos", "memory"))
     parser.add_argument("places", nargs="+")
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--scale", type=float, nargs=2, default=(0.35, 1.0))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -168,7 +180,7 @@ def main() -> None:
         measure_memory(Path(given.places[0]), int(given.places[1]))
     else:
         for place in given.places:
-            measure_speed(Path(place), given.size, tuple(given.scale))
+            measure_speed(Path(place), given.size, tuple(given.scale), given.turns)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from fieldmark.transforms import (
     build_eval_transform,
     build_train_transform,
     build_transform_record,
+    pipelines,
 )
 
 EVERYTHING = Augment(
@@ -253,6 +254,18 @@ def test_every_augmentation_at_once_stays_in_range(picture, normalize):
         values = build_train_transform(record)(picture, seed).flatten(1)
         assert (values >= low[:, None] - 1e-5).all()
         assert (values <= high[:, None] + 1e-5).all()
+
+
+def test_a_loaders_process_fills_memory_that_it_shares(picture, monkeypatch):
+    transform = build_train_transform(build_record(Augment(crop="resized")))
+    prepared = [(transform.prepare(picture), seed) for seed in range(2)]
+    alone = transform.finish(prepared, at_most=3)
+    monkeypatch.setattr(pipelines, "get_worker_info", object)
+    shared = transform.finish(prepared, at_most=3)
+
+    assert torch.equal(shared, alone)
+    assert (shared.is_shared(), alone.is_shared()) == (True, False)
+    assert shared.is_contiguous()
 
 
 def test_pipelines_survive_pickling(picture):

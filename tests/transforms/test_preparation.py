@@ -158,6 +158,13 @@ def test_room_is_what_a_prepared_image_takes(
     assert prepared[0].numel() <= preparation.max_px
 
 
+def test_photographs_of_four_times_the_side_are_stored_whole() -> None:
+    whole = Preparation.for_training(build_record(Augment(crop="resized"), image_size=128))
+    assert whole.stored_px(375, 500) == 375 * 500
+    assert whole.stored_px(512, 512) == whole.max_px == 512**2
+    assert whole.stored_px(512, 513) == 0
+
+
 def test_images_too_large_to_store_whole_take_no_room() -> None:
     whole = Preparation.for_training(build_record(Augment(crop="resized")))
     shorter = Preparation.for_training(build_record(Augment(crop="random"), resize="shorter"))

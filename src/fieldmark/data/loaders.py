@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from fieldmark.data.decoded import DecodedImages, DecodedTransform
-from fieldmark.data.images import LeastSize, decode_image
+from fieldmark.data.decoded import DecodedImages, DecodedTransform, StagedTransform
+from fieldmark.data.images import decode_image
 from fieldmark.data.sampling import EpochOrder, Indices, SampleAddress
 from fieldmark.data.stores import ImageStore
 from fieldmark.data.table import Table
@@ -73,7 +73,7 @@ class Batches(Protocol):
 
 def build_loader(
     table: Table,
-    transform: Callable[..., Tensor] | DecodedTransform,
+    transform: Callable[..., Tensor] | StagedTransform | DecodedTransform,
     *,
     batch_size: int,
     order: EpochOrder | None,
@@ -94,8 +94,13 @@ def build_loader(
     Raises `TableError` for labels that are no class, `DataError` for too few training images.
     """
     decoded = transform.images if isinstance(transform, DecodedTransform) else None
-    kind = _Images if decoded is None else _StoredImages
-    images = kind(table, transform, encode_tags, seed=None if order is None else seed)
+    staged = transform.transform if isinstance(transform, DecodedTransform) else transform
+    drawn_from = None if order is None else seed
+    images = (
+        _StagedImages(table, staged, encode_tags, seed=drawn_from, decoded=decoded)
+        if isinstance(staged, StagedTransform)
+        else _Images(table, staged, encode_tags, seed=drawn_from)
+    )
     return Loader(
         images,
         order or EpochOrder.in_table_order(table),
@@ -216,8 +221,6 @@ class _Images(Dataset[_Sample]):
     ) -> None:
         self._store: ImageStore = table.store
         self._transform = transform
-        # A transform that has no opinion is given whole images.
-        self._least_size: LeastSize | None = getattr(transform, "least_size", None)
         self._encode_tags = encode_tags
         self._seed = seed
         self._names = _pack([row.image for row in table.rows])
@@ -229,7 +232,7 @@ class _Images(Dataset[_Sample]):
         target = self._labels.read(position)
         try:
             data = self._store.read(self._names[position].as_py())
-            image = decode_image(data, least_size=self._least_size)
+            image = decode_image(data)
         except UnreadableImageError as error:
             return _Sample(position, target, None, reason=str(error))
         return _Sample(position, target, self._apply(image, address), self._encode(address))
@@ -265,21 +268,21 @@ class _Images(Dataset[_Sample]):
         return derive_seed(self._seed, what, address.epoch, address.position, address.draw)
 
 
-class _StoredImages(_Images):
-    """The same, a batch at a time, with prepared images from a store."""
+class _StagedImages(_Images):
+    """The same, a batch at a time; with a store, prepared images are taken from there."""
 
     def __init__(
         self,
         table: Table,
-        transform: Callable[..., Tensor],
+        transform: StagedTransform,
         encode_tags: TagEncoder | None,
         *,
         seed: int | None,
+        decoded: DecodedImages | None,
     ) -> None:
         super().__init__(table, transform, encode_tags, seed=seed)
-        assert isinstance(transform, DecodedTransform)
-        self._staged, self._decoded = transform.transform, transform.images
-        rows = [self._decoded.row_of(row.image) for row in table.rows]
+        self._staged, self._decoded = transform, decoded
+        rows = [] if decoded is None else [decoded.row_of(row.image) for row in table.rows]
         self._rows = np.array(rows, dtype=np.int64)
         self._empty = self.empty_batch()
 
@@ -306,18 +309,28 @@ class _StoredImages(_Images):
             except UnreadableImageError as error:
                 samples.append(_Sample(position, target, None, reason=str(error)))
                 continue
-            samples.append(_Sample(position, target, pixels[:0], self._encode(address)))
+            samples.append(_Sample(position, target, _READABLE, self._encode(address)))
             yield pixels, self._derive_seed("augment", address)
 
     def _read(self, position: int) -> Tensor:
+        if self._decoded is None:
+            return self._decode(position)[0]
         row = int(self._rows[position])
         pixels = self._decoded.read(row)
         if pixels is None:
-            data = self._store.read(self._names[position].as_py())
-            image = decode_image(data, least_size=self._staged.least_size)
-            pixels = self._staged.prepare(image)
+            pixels, data = self._decode(position)
             self._decoded.write(row, data, pixels)
         return pixels
+
+    def _decode(self, position: int) -> tuple[Tensor, bytes]:
+        """The prepared pixels, and the bytes that they come from."""
+        data = self._store.read(self._names[position].as_py())
+        image = decode_image(data, least_size=self._staged.least_size)
+        return self._staged.prepare(image), data
+
+
+# In place of an image that is in the batch already.
+_READABLE = torch.empty(0)
 
 
 class Labels:

@@ -69,7 +69,9 @@ def resize_quickly(pixels: Tensor, side: int, interpolation: Interpolation) -> T
     if tuple(pixels.shape[1:]) == (side, side):
         return pixels
     if interpolation == "bicubic" or _HAS_BILINEAR_UINT8:
-        return interpolate(pixels[None], (side, side), mode=interpolation, antialias=True)[0]
+        # Of a part of an image torch would make three planes, and that takes as long again.
+        batch = pixels[None].contiguous(memory_format=torch.channels_last)
+        return interpolate(batch, (side, side), mode=interpolation, antialias=True)[0]
     resized: Tensor = functional.resize(
         pixels, [side, side], interpolation=INTERPOLATION_MODES[interpolation], antialias=True
     )

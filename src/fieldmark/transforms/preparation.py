@@ -12,9 +12,10 @@ from torchvision.transforms.v2 import functional
 from fieldmark.transforms.geometry import INTERPOLATION_MODES, fit_for_evaluation, fit_side
 from fieldmark.transforms.record import TransformRecord
 
-# Whole images up to this many times the network's input are worth storing; larger ones would fill
-# disks, and reading them approaches decoding.
-_LARGEST_WHOLE = 4
+# Whole images up to this many times the network's pixels are worth storing: a photograph of
+# 500 x 375 at 128 px is read and cut five times as fast as it is decoded. Larger ones would fill
+# disks.
+_LARGEST_WHOLE = 16
 _LEAST_WHOLE_PX = 256**2
 _SPARE = 1.25
 
