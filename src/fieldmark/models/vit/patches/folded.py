@@ -114,7 +114,7 @@ def fold(norm: nn.LayerNorm, proj: nn.Linear, *, patch_size: int, num_views: int
         weight -= weight.mean(dim=1, keepdim=True)
         cells = torch.unflatten(weight, 1, (2, half, 2, half, num_views, -1))
         cells = cells.permute(0, 5, 1, 3, 6, 2, 4)  # (D, V, 2, 2, C, P / 2, P / 2)
-        centre, shifted, turned = cells.split((1, 4, num_views - 5), dim=1)
+        centre, shifted, turned = cells.split_with_sizes((1, 4, num_views - 5), dim=1)
         # A shift to the left and up reads the pixels to the right of and below the patch.
         quadrants = torch.unflatten(shifted, 1, (2, 2)).flip(1, 2)  # (D, right, below, 2, 2, ...)
         window = quadrants.permute(0, 2, 3, 1, 4, 5, 6, 7).flatten(5).flatten(3, 4).flatten(1, 2)
@@ -146,7 +146,8 @@ def _split_cells(cells: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mean_square(values: Tensor) -> Tensor:
     """(..., K) -> (...), without a tensor of all squares."""
-    return torch.linalg.vector_norm(values, dim=-1).square() / values.shape[-1]
+    norm: Tensor = torch.linalg.vector_norm(values, dim=-1)
+    return norm.square() / values.shape[-1]
 
 
 def _gather_windows(cells: Tensor) -> Tensor:
