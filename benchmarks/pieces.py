@@ -58,16 +58,13 @@ def measure_ifa(repeats: int, precision: str) -> list[dict[str, object]]:
     for name, size, batch in ((TINY, 224, 8), (BASE, 224, 2)):
         nets = [build(Model(name=name, head=head), size) for head in ("linear", "ifa")]  # type: ignore[arg-type]
         images = torch.randn(batch, 3, size, size)
-        times = take_turns([train_step(net, (images,), precision) for net in nets], repeats)
+        row = {"piece": "ifa", "network": name, "px": size, "batch": batch}
+        row |= race([train_step(net, (images,), precision) for net in nets], repeats)
         kept = [measure_kept(net, (images,), precision) for net in nets]
-        row = {"piece": "ifa", "network": name, "px": size, "batch": batch, **compare(*times)}
         row |= {"kept_mb": kept[0], "more_mb": kept[1] - kept[0]}
         rows.append(row)
-        print(
-            f"| {name}, {size}, {batch} | {row['plain_ms']:.0f} | {row['piece_ms']:.0f} | "
-            f"{describe(row)} | {kept[0]:.0f} | {kept[1] - kept[0]:+.2f} |",
-            flush=True,
-        )
+        kept_cells = (f"{kept[0]:.0f}", f"{kept[1] - kept[0]:+.2f}")
+        print_row((f"{name}, {size}, {batch}",), row, kept_cells)
     return rows
 
 
@@ -81,14 +78,10 @@ def measure_rpt(repeats: int, precision: str) -> list[dict[str, object]]:
         nets = [build_patched(name, size, patch) for name in names]
         images = torch.randn(batch, 3, size, size)
         for way, make in (("training", train_step), ("inference", inference_pass)):
-            times = take_turns([make(net, (images,), precision) for net in nets], repeats)
-            row = {"piece": "rpt", "px": size, "batch": batch, "pass": way, **compare(*times)}
+            row = {"piece": "rpt", "px": size, "batch": batch, "pass": way}
+            row |= race([make(net, (images,), precision) for net in nets], repeats)
             rows.append(row)
-            print(
-                f"| {size}/{patch}, {batch} | {way} | {row['plain_ms']:.0f} | "
-                f"{row['piece_ms']:.0f} | {describe(row)} |",
-                flush=True,
-            )
+            print_row((f"{size}/{patch}, {batch}", way), row)
     return rows
 
 
@@ -158,6 +151,8 @@ def train_step(net: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> St
     else:
         optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
     net.train()
+    # As the product trains in bf16 on a CPU (docs/decisions/0010).
+    fuse_attention(net, precision != "bf16")
     targets = torch.arange(len(inputs[0])) % NUM_CLASSES
 
     def step() -> None:
@@ -172,12 +167,19 @@ def train_step(net: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> St
 
 def inference_pass(net: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> Step:
     net.eval()
+    fuse_attention(net, True)
 
     def step() -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
             net(*inputs)
 
     return step
+
+
+def fuse_attention(net: nn.Module, is_fused: bool) -> None:
+    for layer in net.modules():
+        if hasattr(layer, "fused_attn"):
+            layer.fused_attn = is_fused  # type: ignore[assignment]
 
 
 def take_turns(steps: list[Step], repeats: int) -> list[list[float]]:
@@ -204,6 +206,17 @@ def compare(plain: list[float], piece: list[float]) -> dict[str, float]:
         "low": low,
         "high": high,
     }
+
+
+def race(steps: list[Step], repeats: int) -> dict[str, float]:
+    """The plain step against that with the piece."""
+    plain, piece = take_turns(steps, repeats)
+    return compare(plain, piece)
+
+
+def print_row(first: tuple[str, ...], row: dict[str, object], last: tuple[str, ...] = ()) -> None:
+    times = (f"{row['plain_ms']:.0f}", f"{row['piece_ms']:.0f}", describe(row))
+    print(f"| {' | '.join((*first, *times, *last))} |", flush=True)
 
 
 def describe(row: dict[str, object]) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
 import fieldmark as fm
 from fieldmark.training.events import Event, Finished
@@ -29,13 +29,18 @@ METRICS = ("accuracy", "macro_f1", "nll")
 
 @dataclass(frozen=True)
 class Study:
-    """Variants by name, each as overrides on top of what all of them share."""
+    """Variants by name, each as overrides on top of what all of them share.
+
+    scored: on test as the best epoch answers, or on val as the last epoch does, which selects
+    nothing. That comes with the training; test needs the backbone once more for each run.
+    """
 
     data: Path
     recipe: str
     epochs: int
     common: tuple[str, ...]
     variants: dict[str, tuple[str, ...]]
+    scored: Literal["test", "val"] = "test"
 
 
 FINETUNE = (
@@ -108,6 +113,7 @@ STUDIES = {
             for batch in (16, 64, 256)
             for head in ("linear", "mlp", "ifa")
         },
+        scored="val",
     ),
     "crops": Study(
         data=SHARED / "data" / "leaves" / "train.csv",
@@ -182,6 +188,14 @@ def _run(
         resume=(path / "recipe.yaml").is_file(),
         listener=listen,
     )
+    told = {
+        "seconds": round(finished[0].seconds, 1),
+        "images_per_second": round(finished[0].images_per_second, 1),
+    }
+    if study.scored == "val":
+        last = json.loads((path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        scores = {f"val_{key}": round(last[f"val_{key}"], 4) for key in METRICS}
+        return {"variant": variant, "seed": seed, **scores, **told}
     evaluation = run.evaluate()
     scores = {f"test_{key}": round(evaluation.metrics[key], 4) for key in METRICS}
     if evaluation.without_tags is not None:
@@ -191,8 +205,7 @@ def _run(
         "seed": seed,
         "images": evaluation.num_images,
         **scores,
-        "seconds": round(finished[0].seconds, 1),
-        "images_per_second": round(finished[0].images_per_second, 1),
+        **told,
     }
 
 

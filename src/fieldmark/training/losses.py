@@ -49,6 +49,7 @@ class ClassificationLoss(nn.Module):
         super().__init__()
         self.register_buffer("priors", priors)
         self.register_buffer("class_weights", class_weights)
+        self.is_weighted = bool((class_weights != 1.0).any())
         self.label_smoothing = label_smoothing
         self.focal = focal
         self.logit_adjustment = logit_adjustment
@@ -64,12 +65,16 @@ class SoftmaxLoss(ClassificationLoss):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Logits (B, K) and targets (B, K) -> scalar."""
-        adjusted = logits + self.logit_adjustment * self.priors.log()
-        log_probability = adjusted.log_softmax(dim=1)
-        smoothed = torch.lerp(
-            targets, torch.full_like(targets, 1.0 / self.num_classes), self.label_smoothing
-        )
-        terms = smoothed * self.class_weights * log_probability
+        # What changes nothing is left out: with a small head, each of them is felt.
+        if self.logit_adjustment:
+            logits = logits + self.logit_adjustment * self.priors.log()
+        log_probability = logits.log_softmax(dim=1)
+        if self.label_smoothing:
+            even = torch.full_like(targets, 1.0 / self.num_classes)
+            targets = torch.lerp(targets, even, self.label_smoothing)
+        if self.is_weighted:
+            targets = targets * self.class_weights
+        terms = targets * log_probability
         if self.focal:
             terms = terms * (1.0 - log_probability.exp()) ** self.focal
         return -terms.sum(dim=1).mean()
@@ -101,7 +106,9 @@ def as_shares(targets: Tensor, num_classes: int) -> Tensor:
     """Class indices (B,) or label sets (B, K) -> float shares (B, K)."""
     if targets.ndim == 2:
         return targets.float()
-    return functional.one_hot(targets, num_classes).float()
+    # In one step: one_hot makes whole numbers, eight bytes each, and looks through all of them.
+    shares = torch.zeros(len(targets), num_classes, device=targets.device)
+    return shares.scatter_(1, targets[:, None], 1.0)
 
 
 def distill_hard(logits: Tensor, answers: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ class TrainingMemory:
     activations: what the forward pass keeps for the backward pass, the images included.
     A step also needs room for the operation that is running and for gradients of activations:
     peaks measured on a processor were 1.25 to 1.5 times this total.
+    In bf16 on a CPU attention of up to 320 tokens is multiplied out (docs/decisions/0010): its
+    activations are halved, and 2 bytes for each of (B, heads, N, N) in each block come on top.
     """
 
     batch_size: int

@@ -4,8 +4,9 @@ The definition stacks 15 or 21 channels, cuts them into patches, normalises and 
 (`views.stack_views`). Here the same numbers come from the image itself:
 
 - The four half-patch shifts and the original tile a window of 2P x 2P pixels around the patch,
-  so their projection is one convolution: kernel 2P, stride P, padding P / 2.
-- The rotations are one more convolution, of kernel and stride P.
+  so their projection is one convolution: kernel 2P, stride P, padding P / 2. With the pixels of
+  each cell of P / 2 x P / 2 as channels that is a kernel of 4 cells, stride 2, padding 1.
+- The rotations are cut into patches: one product.
 - The layer norm is affine once mean and deviation are known: its scale goes into the kernels,
   its shift into the bias, its deviation divides the result.
 
@@ -36,8 +37,8 @@ ROTATED_CELLS = 2 * 4
 class Folded(NamedTuple):
     """Norm and projection as kernels.
 
-    window: (D, C, 2P, 2P). cells: (D, 16, 1, 1), sums of the window over the channels and pixels
-    of each cell. rotated: (D, C * 2, P, P) or None. bias: (D,).
+    window: (D, C * P / 2 * P / 2, 4, 4). cells: (D, 16), sums of the window over the channels of
+    each cell. rotated: (D, C * 2 * P * P) or None. bias: (D,).
     """
 
     window: Tensor
@@ -49,9 +50,9 @@ class Folded(NamedTuple):
 class Measured(NamedTuple):
     """Pixels apart from their means, and what divides them.
 
-    left: (B, C, H, W) images after their cells' means. apart: (B, 16, h, w) means of the cells
-    around each patch after the patch's mean. rotated: (B, C * 2, H, W) after the patch's mean, or
-    None. scale: (B, 1, h, w), one over the patch's deviation.
+    left: (B, 2h, 2w, C * P / 2 * P / 2) cells after their means. apart: (B, h, w, 16) means of the
+    cells around each patch after the patch's mean. rotated: (B, h, w, C * 2 * P * P) after the
+    patch's mean, or None. scale: (B, h, w, 1), one over the patch's deviation.
     """
 
     left: Tensor
@@ -67,36 +68,34 @@ def project_folded(
     # Deviations need float32; what is left after them does not.
     with full_precision(images.device.type):
         measured = _measure(images, rotated, patch_size, eps)
-    dtype, half = folded.window.dtype, patch_size // 2
-    left, apart = measured.left.to(dtype), measured.apart.to(dtype)
-    tokens = functional.conv2d(left, folded.window, stride=patch_size, padding=half)
-    tokens = tokens + functional.conv2d(apart, folded.cells)  # (B, D, h, w)
+    dtype = folded.window.dtype
+    left = measured.left.to(dtype).permute(0, 3, 1, 2)
+    tokens = functional.conv2d(left, folded.window, stride=2, padding=1).permute(0, 2, 3, 1)
+    tokens = tokens + functional.linear(measured.apart.to(dtype), folded.cells)  # (B, h, w, D)
     if measured.rotated is not None and folded.rotated is not None:
-        turned = measured.rotated.to(dtype)
-        tokens = tokens + functional.conv2d(turned, folded.rotated, stride=patch_size)
-    tokens = tokens * measured.scale.to(dtype) + folded.bias[:, None, None]
-    return tokens.flatten(2).transpose(1, 2)
+        tokens = tokens + functional.linear(measured.rotated.to(dtype), folded.rotated)
+    tokens = tokens * measured.scale.to(dtype) + folded.bias
+    return tokens.flatten(1, 2)
 
 
 def _measure(images: Tensor, rotated: Tensor | None, patch_size: int, eps: float) -> Measured:
     """Take means off images (B, C, H, W) and rotations (B, C, 2, H, W)."""
     exact = torch.promote_types(images.dtype, torch.float32)
-    half = patch_size // 2
-    left, cells = _split_cells(images.to(exact), half)
+    left, cells = _split_cells(_cut(images.to(exact), patch_size // 2))
     means, remainders, squares = _gather_windows(cells).unbind(1)  # (B, 16, h, w) each
     total, num_cells = _sum_views(means), SHIFTED_CELLS
     if rotated is not None:
-        rotated = rotated.to(exact).flatten(1, 2)  # (B, C * 2, H, W)
-        total = total + ROTATED_CELLS * _average(rotated, patch_size)
+        rotated = _cut(rotated.to(exact).flatten(1, 2), patch_size)  # (B, h, w, C * 2 * P * P)
+        total = total + ROTATED_CELLS * rotated.mean(dim=-1)
         num_cells += ROTATED_CELLS
     mean = total / num_cells  # (B, h, w)
     apart = means - mean[:, None]
     square = _sum_views(squares + apart * (apart + 2 * remainders))
     if rotated is not None:
-        rotated = _subtract(rotated, mean, patch_size)
-        square = square + ROTATED_CELLS * _average(rotated.square(), patch_size)
+        rotated -= mean[..., None]
+        square = square + ROTATED_CELLS * _mean_square(rotated)
     scale = (square / num_cells + eps).rsqrt()
-    return Measured(left, apart, rotated, scale[:, None])
+    return Measured(left, apart.permute(0, 2, 3, 1), rotated, scale[..., None])
 
 
 def full_precision(device_type: str) -> torch.autocast | nullcontext[None]:
@@ -108,48 +107,47 @@ def full_precision(device_type: str) -> torch.autocast | nullcontext[None]:
 
 def fold(norm: nn.LayerNorm, proj: nn.Linear, *, patch_size: int, num_views: int) -> Folded:
     """Turn layer norm over P * P * V * C values and their projection to D into kernels."""
+    half = patch_size // 2
     with full_precision(proj.weight.device.type):
         weight = proj.weight * norm.weight
         # Rows that sum to zero let no error of the patch's mean through.
-        weight = weight - weight.mean(dim=1, keepdim=True)
-        views = torch.unflatten(weight, 1, (patch_size, patch_size, num_views, -1))
-        views = views.permute(3, 0, 4, 1, 2)  # (V, D, C, P, P)
+        weight -= weight.mean(dim=1, keepdim=True)
+        cells = torch.unflatten(weight, 1, (2, half, 2, half, num_views, -1))
+        cells = cells.permute(0, 5, 1, 3, 6, 2, 4)  # (D, V, 2, 2, C, P / 2, P / 2)
+        centre, shifted, turned = cells.split_with_sizes((1, 4, num_views - 5), dim=1)
         # A shift to the left and up reads the pixels to the right of and below the patch.
-        above = torch.cat((views[4], views[2]), dim=-1)
-        below = torch.cat((views[3], views[1]), dim=-1)
-        half = patch_size // 2
-        centre = functional.pad(views[0], (half, half, half, half))
-        window = torch.cat((above, below), dim=-2) + centre
-        cells = torch.unflatten(torch.unflatten(window, 3, (CELLS, half)), 2, (CELLS, half))
-        cells = cells.sum(dim=(1, 3, 5)).flatten(1)  # (D, 16)
-        rotated = views[5:].permute(1, 2, 0, 3, 4).flatten(1, 2) if num_views > 5 else None
+        quadrants = torch.unflatten(shifted, 1, (2, 2)).flip(1, 2)  # (D, right, below, 2, 2, ...)
+        window = quadrants.permute(0, 2, 3, 1, 4, 5, 6, 7).flatten(5).flatten(3, 4).flatten(1, 2)
+        window = window + functional.pad(centre.flatten(4).squeeze(1), (0, 0, 1, 1, 1, 1))
+        rotated = None
+        if num_views > 5:  # (D, V, 2, 2, C, P / 2, P / 2) -> (D, C, V, 2, P / 2, 2, P / 2)
+            rotated = turned.permute(0, 4, 1, 2, 5, 3, 6).flatten(1)
         bias = proj.bias + proj.weight @ norm.bias
-        return Folded(window, cells[..., None, None], rotated, bias)
+        return Folded(window.permute(0, 3, 1, 2), window.sum(dim=3).flatten(1), rotated, bias)
 
 
-def _split_cells(images: Tensor, half: int) -> tuple[Tensor, Tensor]:
-    """Images (B, C, H, W) -> what is left (B, C, H, W), figures of the cells (B, 3, 2h, 2w).
+def _cut(images: Tensor, side: int) -> Tensor:
+    """(B, C, H, W) -> (B, h, w, C * side * side): the values of each square side by side."""
+    squares = torch.unflatten(torch.unflatten(images, 3, (-1, side)), 2, (-1, side))
+    return squares.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
-    The figures are averages over a cell's pixels and channels: of the images, of what is left and
-    of its square. What is left averages to the rounding error of the mean, and where the image is
-    nearly flat that is a good part of its deviation.
+
+def _split_cells(cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells (B, 2h, 2w, K) -> what is left (B, 2h, 2w, K), figures of the cells (B, 3, 2h, 2w).
+
+    The figures are averages over a cell's values: of the cell, of what is left and of its square.
+    What is left averages to the rounding error of the mean, and where the image is nearly flat
+    that is a good part of its deviation.
     """
-    means = _average(images, half)
-    left = _subtract(images, means, half)
-    return left, torch.stack((means, _average(left, half), _average(left.square(), half)), dim=1)
+    means = cells.mean(dim=-1)
+    left = cells - means[..., None]
+    return left, torch.stack((means, left.mean(dim=-1), _mean_square(left)), dim=1)
 
 
-def _average(images: Tensor, side: int) -> Tensor:
-    """(B, C, H, W) -> (B, h, w): averages over squares of `side` px and channels."""
-    # Several times quicker on a CPU than a mean over dimensions that are not neighbours.
-    return functional.avg_pool2d(images, side).mean(dim=1)
-
-
-def _subtract(images: Tensor, means: Tensor, side: int) -> Tensor:
-    """Take means (B, h, w) off the squares of `side` px of images (B, C, H, W)."""
-    blocks = torch.unflatten(torch.unflatten(images, 3, (-1, side)), 2, (-1, side))
-    left = blocks - means[:, None, :, None, :, None]
-    return left.flatten(4, 5).flatten(2, 3)
+def _mean_square(values: Tensor) -> Tensor:
+    """(..., K) -> (...), without a tensor of all squares."""
+    norm: Tensor = torch.linalg.vector_norm(values, dim=-1)
+    return norm.square() / values.shape[-1]
 
 
 def _gather_windows(cells: Tensor) -> Tensor:

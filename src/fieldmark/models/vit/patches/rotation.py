@@ -114,28 +114,29 @@ def find_sources(angles: Tensor, height: int, width: int) -> tuple[Tensor, Tenso
     right = torch.arange(width, device=angles.device) - (width - 1) / 2  # (W,)
     down = (torch.arange(height, device=angles.device) - (height - 1) / 2)[:, None]  # (H, 1)
     cosine, sine = angles.cos(), angles.sin()
-    columns = cosine * right - sine * down + (width - 1) / 2
-    rows = sine * right + cosine * down + (height - 1) / 2
+    columns = (cosine * right - sine * down).add_((width - 1) / 2)
+    rows = (sine * right + cosine * down).add_((height - 1) / 2)
     return columns, rows
 
 
 def find_source_index(angles: Tensor, height: int, width: int, fill: Fill) -> Tensor:
-    """Return (A, R, H, W): row * W + column of the nearest input pixel; H * W for none."""
-    columns, rows = (sources.round() for sources in find_sources(angles, height, width))
+    """Return (A, R, H, W): where the nearest input pixel is in a row of all pixels (`read_index`).
+
+    The image has a border of one zero pixel for that, so that "zeros" needs no case of its own.
+    """
+    columns, rows = (sources.round_() for sources in find_sources(angles, height, width))
     if fill == "reflect":
         columns, rows = _reflect(columns, width), _reflect(rows, height)
-    inside_column, inside_row = columns.clamp(0, width - 1), rows.clamp(0, height - 1)
-    index = inside_row.long() * width + inside_column.long()
-    if fill != "zeros":
-        return index
-    is_inside = (columns == inside_column) & (rows == inside_row)
-    return torch.where(is_inside, index, height * width)
+    border = 1 if fill == "zeros" else 0
+    columns.clamp_(-border, width - 1 + border)
+    rows.clamp_(-border, height - 1 + border)
+    return rows.long().add_(1).mul_(width + 2).add_(columns.long()).add_(1)
 
 
 def read_index(images: Tensor, index: Tensor) -> Tensor:
-    """Images (B, C, H, W) at index (A, R, H, W) -> (B, C, R, H, W); index H * W reads zero."""
+    """Images (B, C, H, W) at index (A, R, H, W) of `find_source_index` -> (B, C, R, H, W)."""
     num_images, num_channels = images.shape[:2]
-    pixels = functional.pad(images.flatten(2), (0, 1))  # (B, C, H * W + 1)
+    pixels = functional.pad(images, (1, 1, 1, 1)).flatten(2)  # (B, C, (H + 2) * (W + 2))
     places = index.flatten(1)[:, None].expand(num_images, num_channels, -1)
     return torch.unflatten(pixels.gather(2, places), 2, index.shape[1:])
 
