@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldmark.cli.ahead import drawn_ahead
+from fieldmark.cli.ahead import draw_ahead
 from fieldmark.data.samples import draw_sample
 from fieldmark.errors import RecipeError, TableError
 
@@ -60,8 +60,7 @@ def test_first_step_waits_for_no_import_it_does_not_need(tmp_path: Path) -> None
 
 
 def test_a_sample_drawn_ahead_is_the_same_table() -> None:
-    with drawn_ahead("sample:leaves", None, ["seed=1"]) as table:
-        pass
+    table = draw_ahead("sample:leaves", None, ["seed=1"])
     if table is None:
         pytest.skip("one core, or no fork")
     drawn = table.result()
@@ -74,15 +73,13 @@ def test_a_sample_drawn_ahead_is_the_same_table() -> None:
 
 def test_other_data_is_not_read_ahead() -> None:
     for data in (None, "leaves.csv"):
-        with drawn_ahead(data, None, []) as table:
-            assert table is None
+        assert draw_ahead(data, None, []) is None
 
 
 def test_faults_of_what_is_read_ahead_are_told() -> None:
-    with drawn_ahead("sample:leafs", None, []) as table:
-        pass
+    table = draw_ahead("sample:leafs", None, [])
     if table is not None:
         with pytest.raises(TableError, match="Did you mean 'leaves'"):
             table.result()
-    with pytest.raises(RecipeError), drawn_ahead("sample:leaves", "no-such-recipe", []):
-        pass
+    with pytest.raises(RecipeError):
+        draw_ahead("sample:leaves", "no-such-recipe", [])

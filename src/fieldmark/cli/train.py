@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fieldmark.cli.ahead import drawn_ahead
+from fieldmark.cli.ahead import draw_ahead
 from fieldmark.cli.output import Output, stdout_for_results
 
 
@@ -93,11 +93,8 @@ def train(
 
     overrides = [*options.overrides(), *(["compile=true"] if compile_ else []), *set_]
     # A resumed run reads what its own folder names.
-    with (
-        drawn_ahead(None if resume else data, recipe, overrides) as drawn,
-        stdout_for_results(),
-        TrainingView(output) as view,
-    ):
+    drawn = draw_ahead(None if resume else data, recipe, overrides)
+    with stdout_for_results(), TrainingView(output) as view:
         from fieldmark.cli.results import describe_evaluation, describe_training
         from fieldmark.verbs import train as train_verb
 
