@@ -11,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fieldmark"
 LAYERS = {
+    "cores": 0,
     "errors": 0,
     "seeds": 0,
     "hub": 0,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from fieldmark.cores import num_cores
 from fieldmark.errors import FieldmarkError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def draw_ahead(data: str | None, recipe: str | None, overrides: Sequence[str]) -
     Only on Linux, where a process starts in milliseconds by fork; that is safe here because
     nothing has started a thread yet.
     """
-    is_worth_it = sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
+    is_worth_it = sys.platform == "linux" and num_cores() > 1
     if data is None or not data.startswith("sample:") or not is_worth_it:
         return None
     from fieldmark.recipes import read_recipe

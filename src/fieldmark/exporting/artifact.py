@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.cores import num_cores
 from fieldmark.data.images import decode_image
 from fieldmark.data.stores import without_place
 from fieldmark.data.table import Table
@@ -35,7 +36,7 @@ from fieldmark.exporting.file_runtimes import (
 from fieldmark.exporting.packages import need_package
 from fieldmark.exporting.preprocessing import Preprocessing
 from fieldmark.exporting.record import INPUT, ArtifactRecord
-from fieldmark.exporting.runtimes import Network, num_cores, open_session
+from fieldmark.exporting.runtimes import Network, open_session
 from fieldmark.recipes.schema import Task
 from fieldmark.runs.answers import ClassProbability
 

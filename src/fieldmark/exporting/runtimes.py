@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.cores import num_cores
 from fieldmark.errors import ExportError
 from fieldmark.exporting.packages import has_package, need_package
 from fieldmark.exporting.record import INPUT, OUTPUT
@@ -86,10 +86,3 @@ def has_openvino() -> bool:
 def has_onnxruntime() -> bool:
     """Whether ONNX Runtime and the exporter are installed."""
     return all(map(has_package, ("onnxruntime", "onnx", "onnxscript")))
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 
+from fieldmark.cores import num_cores
 from fieldmark.errors import RecipeError
 from fieldmark.recipes.schema import Recipe
 
@@ -80,5 +80,4 @@ def _choose_workers(recipe: Recipe, device: str) -> int:
     """
     if recipe.workers >= 0:
         return recipe.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (cores or 1) // 4 if device == "cpu" else min(8, cores or 1)
+    return num_cores() // 4 if device == "cpu" else min(8, num_cores())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fieldmark.cores import num_cores
 from fieldmark.data.audit.auditing import Audit, audit_table
 from fieldmark.data.audit.crops import Geometry
 from fieldmark.data.audit.deep import DeepAudit, Network, describe_deep_audit
@@ -58,14 +58,11 @@ def check(
 
         check_packages()  # before the work, not after it
     table = data if isinstance(data, Table) else read_table(data)
-    audit = audit_table(table, geometry, num_threads=_count_threads(), progress=progress)
+    audit = audit_table(
+        table, geometry, num_threads=min(num_cores(), MOST_THREADS), progress=progress
+    )
     if network is None:
         return Check(audit)
     from fieldmark.planning.deep_audit import audit_deeply
 
     return Check(audit, audit_deeply(audit, network, progress=progress))
-
-
-def _count_threads() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, MOST_THREADS)
