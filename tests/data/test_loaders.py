@@ -171,6 +171,24 @@ def test_an_epoch_can_be_repeated_and_left(num_workers):
     assert not same(first, second)
 
 
+def test_a_batch_is_made_with_one_thread_and_the_others_are_given_back():
+    threads, seen = torch.get_num_threads(), []
+
+    def transform(image: Image.Image) -> Tensor:
+        seen.append(torch.get_num_threads())
+        return torch.zeros(3, 1, 1)
+
+    torch.set_num_threads(2)
+    try:
+        loader = evaluation_loader(build_table(6), transform=transform)
+        seen.clear()
+        for _ in loader.epoch(0):
+            seen.append(-torch.get_num_threads())
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [1, 1, 1, 1, -2, 1, 1, -2]
+
+
 def test_changes_of_an_image_differ_between_epochs_but_not_between_batch_sizes():
     table = build_table(12)
 

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -197,15 +196,10 @@ class DecodedImages:
         self._owner = 0  # the process that opened it
         self._records: NDArray[np.void] = np.zeros(0, _RECORD)
         self._has_stopped = False
-        self._lock = Lock()  # a file has one position for all threads
 
     def __getstate__(self) -> dict[str, Any]:
         # Only the first process speaks; a file is not passed on.
-        own = {"_say": None, "_file": None, "_owner": 0, "_rows": {}, "_lock": None}
-        return {**self.__dict__, **own}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ = {**state, "_lock": Lock()}
+        return {**self.__dict__, "_say": None, "_file": None, "_owner": 0, "_rows": {}}
 
     def row_of(self, image: str) -> int:
         """The row of an image; -1 where the store has none for it."""
@@ -213,9 +207,9 @@ class DecodedImages:
 
     def read(self, row: int) -> Tensor | None:
         """The pixels of a row, (3, h, w) uint8; None where they are not stored."""
-        with self._lock, contextlib.suppress(OSError):
-            if row < 0 or (file := self._open()) is None:
-                return None
+        if row < 0 or (file := self._open()) is None:
+            return None
+        try:
             if not self._records[row]["height"]:
                 # Perhaps another process has stored it since.
                 file.seek(self._layout.record_at(row))
@@ -228,9 +222,11 @@ class DecodedImages:
                 return None
             pixels = _Pixels(height, width)
             file.seek(self._layout.slot_at(row))
-            if file.readinto(pixels.content) == 3 * height * width:
-                return pixels.picture if pixels.sum_up() == checksum else None
-        return None
+            if file.readinto(pixels.content) != 3 * height * width:
+                return None
+            return pixels.picture if pixels.sum_up() == checksum else None
+        except OSError:
+            return None
 
     def write(self, row: int, data: bytes, pixels: Tensor) -> None:
         """Store (3, h, w) uint8 where it fits; after a failed write nothing more is stored.
@@ -240,20 +236,18 @@ class DecodedImages:
         height, width = pixels.shape[1:]
         if row < 0 or height * width > self._layout.form.max_px or self._has_stopped:
             return
-        if max(height, width) > _LONGEST_SIDE or hash_content(data).encode() != self._hashes[row]:
+        if max(height, width) > _LONGEST_SIDE or (file := self._open()) is None:
+            return
+        if hash_content(data).encode() != self._hashes[row]:
             return
         written = _Pixels(height, width)
         written.picture.copy_(pixels)
         record = np.array([(height, width, 0, written.sum_up())], _RECORD)
-        with self._lock:
-            file = self._open()
-            if file is None:
-                return
-            try:
-                _write_at(file, self._layout.slot_at(row), written.content)
-                _write_at(file, self._layout.record_at(row), record.tobytes())
-            except OSError:
-                self._stop(file)
+        try:
+            _write_at(file, self._layout.slot_at(row), written.content)
+            _write_at(file, self._layout.record_at(row), record.tobytes())
+        except OSError:
+            self._stop(file)
 
     def tell(self) -> None:
         """Say that this or another process could not go on storing, and give the room back.

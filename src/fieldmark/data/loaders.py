@@ -19,8 +19,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from fieldmark.cores import num_cores
-from fieldmark.data.ahead import map_ahead
 from fieldmark.data.decoded import DecodedImages, DecodedTransform, StagedTransform
 from fieldmark.data.images import decode_image
 from fieldmark.data.sampling import EpochOrder, Indices, SampleAddress
@@ -29,9 +27,6 @@ from fieldmark.data.table import Table
 from fieldmark.data.tags import TagEncoder
 from fieldmark.errors import DataError, TableError, UnreadableImageError
 from fieldmark.seeds import derive_seed
-
-MOST_THREADS = 4
-"""They share Python's lock for what is not decoding, so more of them wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +97,7 @@ def build_loader(
     staged = transform.transform if isinstance(transform, DecodedTransform) else transform
     drawn_from = None if order is None else seed
     images = (
-        _StagedImages(
-            table,
-            staged,
-            encode_tags,
-            seed=drawn_from,
-            decoded=decoded,
-            num_threads=1 if num_workers else min(MOST_THREADS, num_cores()),
-        )
+        _StagedImages(table, staged, encode_tags, seed=drawn_from, decoded=decoded)
         if isinstance(staged, StagedTransform)
         else _Images(table, staged, encode_tags, seed=drawn_from)
     )
@@ -161,7 +149,7 @@ class Loader:
         """
         self._addresses.epoch, self._addresses.start_batch = epoch, start_batch
         try:
-            yield from self._loader
+            yield from _one_thread_each(iter(self._loader))
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker (pid"):
                 raise
@@ -172,6 +160,24 @@ class Loader:
             ) from error
         if self._decoded is not None:
             self._decoded.tell()
+
+
+def _one_thread_each(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Make each batch with one thread of torch's.
+
+    What is done to a single image is too little to be shared: with two threads it takes twice the
+    processor's time and a fifth longer. Loader processes have one thread each anyway.
+    """
+    while True:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            batch = next(batches, None)
+        finally:
+            torch.set_num_threads(threads)
+        if batch is None:
+            return
+        yield batch
 
 
 def _start_method() -> str:
@@ -291,10 +297,9 @@ class _StagedImages(_Images):
         *,
         seed: int | None,
         decoded: DecodedImages | None,
-        num_threads: int,
     ) -> None:
         super().__init__(table, transform, encode_tags, seed=seed)
-        self._staged, self._decoded, self._num_threads = transform, decoded, num_threads
+        self._staged, self._decoded = transform, decoded
         rows = [] if decoded is None else [decoded.row_of(row.image) for row in table.rows]
         self._rows = np.array(rows, dtype=np.int64)
         self._empty = self.empty_batch()
@@ -306,6 +311,7 @@ class _StagedImages(_Images):
     def __getitems__(self, addresses: list[SampleAddress]) -> Batch:
         """The batch of these addresses."""
         samples: list[_Sample] = []
+        # One at a time, so that of large images only one is in memory.
         images = self._staged.finish(self._prepare(addresses, samples), at_most=len(addresses))
         return _Collate(self._empty, self._encode_tags)(samples, images)
 
@@ -313,22 +319,16 @@ class _StagedImages(_Images):
         self, addresses: list[SampleAddress], samples: list[_Sample]
     ) -> Iterator[tuple[Tensor, int | None]]:
         """Yield the readable images with their seeds; note all of them in `samples`."""
-        positions = [address.position for address in addresses]
-        # A few at a time, so that of large images only these are in memory.
-        found = map_ahead(self._read_or_reason, positions, self._num_threads)
-        for address, pixels in zip(addresses, found, strict=True):
-            target = self._labels.read(address.position)
-            if isinstance(pixels, str):
-                samples.append(_Sample(address.position, target, None, reason=pixels))
+        for address in addresses:
+            position = address.position
+            target = self._labels.read(position)
+            try:
+                pixels = self._read(position)
+            except UnreadableImageError as error:
+                samples.append(_Sample(position, target, None, reason=str(error)))
                 continue
-            samples.append(_Sample(address.position, target, _READABLE, self._encode(address)))
+            samples.append(_Sample(position, target, _READABLE, self._encode(address)))
             yield pixels, self._derive_seed("augment", address)
-
-    def _read_or_reason(self, position: int) -> Tensor | str:
-        try:
-            return self._read(position)
-        except UnreadableImageError as error:
-            return str(error)
 
     def _read(self, position: int) -> Tensor:
         if self._decoded is None:
