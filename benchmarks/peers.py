@@ -24,6 +24,7 @@ What each is given beside network, size, batch, epochs, rate and weight decay:
   it clips gradients unless told otherwise.
 - fastai: its Learner with RandomResizedCrop, no flips, and its one-cycle schedule.
 The last two are measured where they are installed. The peers get loader processes (--workers).
+--json keeps each turn; a later call with the same file adds its turns to those.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from photos import draw_photos
 
 NUM_CLASSES = 10
 SIZE, BATCH = 128, 32
+Turn = dict[str, dict[str, float]]
 RATES = {"resnet18": 0.05, "vit_tiny_patch16_224": 0.01}
 
 
@@ -56,11 +58,8 @@ def main() -> None:
         if options.photos is None:
             print(f"drawing {options.train} + {options.val} photographs ...", flush=True)
             draw_photos(data, train=options.train, val=options.val, num_classes=NUM_CLASSES)
-        rows = []
         for model in options.models:
-            rows += measure_model(model, data, Path(place), options)
-    if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+            measure_model(model, data, Path(place), options)
 
 
 def read_options() -> argparse.Namespace:
@@ -78,64 +77,75 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure_model(
-    model: str, data: Path, place: Path, options: argparse.Namespace
-) -> list[dict[str, object]]:
+def measure_model(model: str, data: Path, place: Path, options: argparse.Namespace) -> None:
     """Run every contestant in turn, and print the medians."""
     commands = build_commands(model, data, options)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    key = f"{model}, {SIZE} px, batch {BATCH}, {options.train} images, {options.epochs} epochs"
+    turns = Turns(options.json, key)
     for turn in range(options.repeats):
+        spent = {}
         for name, command in commands.items():
             out = place / f"{model}-{turn}-{name.replace(' ', '-')}"
-            found[name].append(run([word.replace("{out}", str(out)) for word in command], out))
-            print(f"  {model} turn {turn + 1} {name}: {found[name][-1]}", flush=True)
-    print(f"\n{model}, {SIZE} px, batch {BATCH}, {options.train} images, {options.epochs} epochs\n")
-    print("| who | wall s | CPU s | peak MB | val accuracy | wall / ours | CPU / ours |")
-    print("|---|---|---|---|---|---|---|")
-    rows, figures = [], []
-    for name, runs in found.items():
-        middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        # A ratio of each turn, because the machine is not as busy in all of them.
+            spent[name] = run([word.replace("{out}", str(out)) for word in command], out)
+            print(f"  {model} turn {turn + 1} {name}: {spent[name]}", flush=True)
+        turns.add(spent)
+    tell_medians(model, key, turns.done, options.epochs)
+
+
+class Turns:
+    """The turns of one comparison: those of this call, and those that an earlier one left."""
+
+    def __init__(self, path: Path | None, key: str) -> None:
+        self.path, self.key = path, key
+        kept = path is not None and path.is_file()
+        self.all: dict[str, list[Turn]] = json.loads(path.read_text()) if path and kept else {}
+        self.done = self.all.setdefault(key, [])
+
+    def add(self, spent: Turn) -> None:
+        self.done.append(spent)
+        if self.path is not None:
+            self.path.write_text(json.dumps(self.all, indent=1) + "\n")
+
+
+def tell_medians(model: str, key: str, turns: list[Turn], epochs: int) -> None:
+    """Print the medians, and the ratios of each turn, in which the machine is equally busy."""
+    print(f"\n{key}\n")
+    print("| who | turns | wall s | CPU s | peak MB | val accuracy | wall / ours | CPU / ours |")
+    print("|---|---|---|---|---|---|---|---|")
+    figures = []
+    for name in dict.fromkeys(name for turn in turns for name in turn):
+        both = [(turn[name], turn["fieldmark"]) for turn in turns if name in turn]
+        middle = {key: statistics.median(run[key] for run, _ in both) for key in both[0][0]}
+        own = {key: statistics.median(own[key] for _, own in both) for key in middle}
         ratios = {
-            key: statistics.median(
-                run[key] / own[key] for run, own in zip(runs, found["fieldmark"], strict=True)
-            )
+            key: statistics.median(run[key] / own[key] for run, own in both)
             for key in ("wall", "cpu")
         }
-        figures += compare_costs(model, options.epochs, name, found, ratios)
-        rows.append({"model": model, "who": name, **middle, "ratios": ratios, "runs": runs})
+        figures += compare_costs(model, epochs, name, own, middle, ratios)
         print(
-            f"| {name} | {middle['wall']:.1f} | {middle['cpu']:.1f} | {middle['peak_mb']:.0f} | "
-            f"{middle['accuracy']:.3f} | {ratios['wall']:.2f} | {ratios['cpu']:.2f} |"
+            f"| {name} | {len(both)} | {middle['wall']:.1f} | {middle['cpu']:.1f} | "
+            f"{middle['peak_mb']:.0f} | {middle['accuracy']:.3f} | {ratios['wall']:.2f} | "
+            f"{ratios['cpu']:.2f} |"
         )
     tell(figures)
-    return rows
 
 
 def compare_costs(
     model: str,
     epochs: int,
     name: str,
-    found: dict[str, list[dict[str, float]]],
+    own: dict[str, float],
+    peer: dict[str, float],
     ratios: dict[str, float],
 ) -> list[Figure]:
     """CPU and wall seconds of a peer over ours, beside what was promised."""
     if name.startswith("fieldmark"):
         return []
     limit = 1.2 if "bf16" in name else 2.5 if epochs >= 20 else 1.9 if "vit" in model else 2.0
-
-    def middle(who: str, key: str) -> str:
-        return f"{statistics.median(run[key] for run in found[who]):.1f} {key} s"
-
+    what = f"{model}, {epochs} epochs, against {name}"
     return [
-        Figure(
-            f"{model}, {epochs} epochs, against {name}",
-            middle("fieldmark", key),
-            middle(name, key),
-            ratios[key],
-            limit,
-        )
-        for key in ("cpu", "wall")
+        Figure(what, f"{own[key]:.1f} {key} s", f"{peer[key]:.1f} {key} s", ratios[key], limit)
+        for key in ratios
     ]
 
 

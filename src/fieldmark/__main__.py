@@ -1,6 +1,6 @@
 """`python -m fieldmark` is the command line."""
 
-from fieldmark.cli import main
+from fieldmark.cli.program import run
 
 if __name__ == "__main__":
-    main()
+    run()

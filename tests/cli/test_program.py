@@ -1,0 +1,44 @@
+"""The program as a process of its own: what it prints is whole, and its exit code is right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = [sys.executable, "-m", "fieldmark"]
+
+
+def test_all_that_is_printed_arrives() -> None:
+    done = subprocess.run([*PROGRAM, "recipes", "--json"], capture_output=True, check=False)
+    assert done.returncode == 0 and done.stderr == b""
+    assert len(json.loads(done.stdout)["recipes"]) > 50
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["recipes", "quik"], 2)])
+def test_the_exit_code_is_that_of_the_command(words: list[str], code: int) -> None:
+    done = subprocess.run([*PROGRAM, *words], capture_output=True, check=False)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_not_told_of_a_fault() -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "models"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read()
+    assert b"Traceback" not in told and b"Exception" not in told
+
+
+def test_what_was_to_be_done_at_the_end_is_done() -> None:
+    script = (
+        "import atexit, sys; from fieldmark.cli.program import run; "
+        "atexit.register(print, 'done'); sys.argv = ['fieldmark', '--help']; run()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.stdout.endswith(b"done\n")
