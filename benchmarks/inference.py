@@ -40,6 +40,7 @@ import timm
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from figures import Figure, tell
 from loading import draw_photos
 
 NETWORKS = {
@@ -61,6 +62,19 @@ def measure_end_to_end(given: argparse.Namespace) -> list[dict[str, object]]:
             commands = list_commands(run, photos, model, Path(folder), given)
             measured = alternate(commands, given.rounds, num_images)
             rows += [{"network": name, **row} for row in measured]
+    tell(
+        [
+            Figure(
+                f"predict {num_images:,} images, {row['network']}, {row['way']}",
+                f"{row['cpu_seconds']} CPU s",
+                f"{row['peer_cpu_seconds']} CPU s",
+                float(str(row["cpu_ratio"])),
+                2.0,
+            )
+            for row in rows
+            if not str(row["way"]).startswith("timm")
+        ]
+    )
     return rows
 
 
@@ -111,6 +125,7 @@ def alternate(
                 "way": name,
                 "wall_seconds": round(wall, 2),
                 "cpu_seconds": round(cpu, 2),
+                "peer_cpu_seconds": round(peer_cpu, 2),
                 "images_per_second": round(num_images / wall, 1),
                 "wall_ratio": round(peer_wall / wall, 2),
                 "cpu_ratio": round(peer_cpu / cpu, 2),
@@ -248,6 +263,19 @@ def measure_int8(runs: list[Path], rounds: int) -> list[dict[str, object]]:
                 {"network": f"{name}, random", **row, **told_of(None)}
                 for row in time_file(path, predictor.classifier, rounds)
             ]
+    tell(
+        [
+            Figure(
+                f"int8 of {row['network']}, {row['way']}, batch {row['batch_size']}",
+                f"{row['cpu_ms_per_image']} CPU ms",
+                "eager fp32",
+                float(str(row["ratio"])),
+                7.0 if "ResNet" in str(row["network"]) else 4.0,
+            )
+            for row in rows
+            if row["way"] != "eager"
+        ]
+    )
     return rows
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Figure, tell
 from PIL import Image
 
 from fieldmark.data.decoded import DecodedTransform, StoredForm, open_decoded
@@ -130,6 +131,7 @@ def measure_speed(folder: Path, size: int, scale: tuple[float, float], turns: in
             ours[kind].append(list(epochs_of_fieldmark(table, transform, 3)))
     print(f"{folder.name}, {len(table)} images, {size} px, crop {scale}, {turns} turns", flush=True)
     print(f"  timm                           {np.median(timm):6.0f}", flush=True)
+    figures = []
     for kind, speeds in ours.items():
         first = np.array([turn[0] for turn in speeds])
         later = np.array([np.mean(turn[1:]) for turn in speeds])
@@ -140,6 +142,11 @@ def measure_speed(folder: Path, size: int, scale: tuple[float, float], turns: in
                 f"  {middle:.2f}x ({low:.2f} - {high:.2f})",
                 flush=True,
             )
+            product, peer = (f"{np.median(v):.0f} images/CPU s" for v in (values, timm))
+            limit = 1.5 if name == "first epoch" else 8.0
+            what = f"loading {folder.name}, {kind}, {name}"
+            figures.append(Figure(what, product, peer, float(middle), limit))
+    tell(figures)
 
 
 class Numbered:

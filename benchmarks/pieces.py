@@ -15,10 +15,11 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from figures import Figure, tell
 from torch import Tensor, nn
 
 from fieldmark.data.tags import TagEncoder, TagVocabulary
@@ -45,8 +46,27 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for what in options.what:
         rows += measure[what](options.repeats, options.precision)
+    tell([figure for row in rows for figure in bound(row, options.precision)])
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def bound(row: dict[str, object], precision: str) -> Iterator[Figure]:
+    """The promised limits of a row: of time, and of memory for IFA."""
+    if row["piece"] == "tags":
+        return
+    limit = 1.01
+    if row["piece"] == "rpt":
+        limit = 1.03 if row["px"] != 224 else 1.08 if row["pass"] == "training" else 1.17
+        if row["px"] != 224 and row["pass"] == "inference":
+            return
+    what = f"{row['piece']}, {row.get('network', TINY)}, {row['px']} px, "
+    what += f"{row.get('pass', 'training')}, {precision}"
+    product, peer = (f"{row[key]:.0f} ms" for key in ("piece_ms", "plain_ms"))
+    yield Figure(what, product, peer, float(str(row["ratio"])), limit, is_ceiling=True)
+    if row["piece"] == "ifa":
+        more = float(str(row["more_mb"]))
+        yield Figure(f"{what}, more MB kept", f"{more:+.1f} MB", "-", more, 10, is_ceiling=True)
 
 
 def measure_ifa(repeats: int, precision: str) -> list[dict[str, object]]:

@@ -14,9 +14,11 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
+from figures import Figure, tell
 from torch import nn
 
 import fieldmark as fm
@@ -133,6 +135,7 @@ def compare(num_images: int, epochs: int, rounds: int) -> None:
             taken, accuracy = measure_run(table, views=views, precision=precision, epochs=epochs)
             seconds[views, precision].append(taken)
             print(f"| {number + 1} | {views} | {precision} | {taken:.1f} | {accuracy:.3f} |")
+    figures = []
     for base in kinds[:2]:
         for kind in kinds[2:]:
             ratios = [a / b for a, b in zip(seconds[base], seconds[kind], strict=True)]
@@ -140,6 +143,11 @@ def compare(num_images: int, epochs: int, rounds: int) -> None:
                 f"each epoch in {base[1]} / {kind[0]} views in {kind[1]}: "
                 f"{min(ratios):.1f}-{max(ratios):.1f}x"
             )
+            product, peer = (f"{median(seconds[k]):.0f} CPU s" for k in (kind, base))
+            what = f"{epochs} epochs from features of {kind[0]} view(s) in {kind[1]}, against the "
+            what += f"backbone in each epoch in {base[1]}"
+            figures.append(Figure(what, product, peer, median(ratios), 20.0))
+    tell(figures)
 
 
 def main() -> None:
@@ -150,6 +158,7 @@ def main() -> None:
     parser.add_argument("--head-only", action="store_true", help="leave out the backbone")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    figures = []
     for batch_size in (256, 1024, 4096):
         for precision in ("fp32", "bf16"):
             taken = measure_head(
@@ -159,6 +168,11 @@ def main() -> None:
                 f"head of 100,000 x 192, {options.epochs} epochs, batches of {batch_size}, "
                 f"{precision}: {taken:.1f} CPU s"
             )
+            what = (
+                f"head of 100,000 x 192, {options.epochs} epochs, batch {batch_size}, {precision}"
+            )
+            figures.append(Figure(what, f"{taken:.1f} CPU s", "-", taken, 10.0, is_ceiling=True))
+    tell(figures)
     if options.head_only:
         return
     if not (LEAVES.is_file() and WEIGHTS.is_file()):
