@@ -67,14 +67,14 @@ def comparison() -> Comparison:
         invent_pair(EVIL, "linear", 0.06, "better"),
         invent_pair("mlp", "linear", 0.01, UNDECIDED),
     )
-    return Comparison("accuracy", "test", 300, rows, pairs, ("one recipe has a single seed",))
+    return Comparison("accuracy", "test", 300, rows, pairs, ("leaves-ifa is a single seed.",))
 
 
 def test_the_page_tells_scores_verdicts_and_costs(comparison: Comparison) -> None:
     html = render_comparison(comparison)
     assert "0.910" in html and "± 0.004" in html and "0.880 to 0.940" in html
     assert "+0.050" in html and "+0.030 to +0.070" in html and "&lt; 0.001" in html
-    assert UNDECIDED in html and "One recipe has a single seed." in html
+    assert UNDECIDED in html and ">leaves-ifa is a single seed.<" in html
     assert "5.50 M" in html and html.count(">–</td>") == 4
     assert EVIL not in html and "://" not in html
 
