@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+from rich.console import Console
 from torch import nn
 
 import fieldmark as fm
 from fieldmark.cli import main
+from fieldmark.cli.export import _as_table
 from fieldmark.errors import ExportError
 from fieldmark.exporting import onnx_export, processor
 from fieldmark.exporting.artifact import open_artifact, probabilities
@@ -207,3 +210,13 @@ def test_a_file_of_others_is_refused(cnn, tmp_path) -> None:
     ):
         with pytest.raises(ExportError, match=message):
             open_artifact(tmp_path / name)
+
+
+def test_the_proof_names_each_runtime_whole_on_a_narrow_terminal(cnn) -> None:
+    slow = replace(cnn.made.parity.runtimes[0], name="openvino-bf16")
+    parity = replace(cnn.made.parity, runtimes=(*cnn.made.parity.runtimes, slow))
+    console = Console(width=80, file=StringIO())
+    console.print(_as_table(replace(cnn.made, parity=parity)))
+    shown = console.file.getvalue()
+    assert all(runtime.name in shown for runtime in parity.runtimes)
+    assert "…" not in shown

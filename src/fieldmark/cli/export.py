@@ -78,16 +78,17 @@ def _as_table(made: Exported) -> Table:
         box=box.SIMPLE_HEAD,
         title=f"{parity.num_images} images ({parity.images_from}); speed against eager fp32",
     )
-    sizes = [f"speed, {s.batch_size} at a time" for s in parity.runtimes[0].speeds]
-    for name in ("run by", "same decision", "largest difference", "accuracy", *sizes):
-        table.add_column(name, justify="left" if name == "run by" else "right")
+    sizes = [f"speed, {s.batch_size} at once" for s in parity.runtimes[0].speeds]
+    table.add_column("run by", no_wrap=True)
+    for name in ("same decision", "largest change", "accuracy", *sizes):
+        table.add_column(name, justify="right", no_wrap=name == "accuracy")
     for runtime in parity.runtimes:
         found = runtime.agreement
         table.add_row(
             runtime.name,
             f"{found.top1:.2%}",
             f"{found.max_difference:.1e}",
-            "-" if found.after is None else f"{found.before:.4f} -> {found.after:.4f}",
+            "-" if found.after is None else f"{found.before:.3f} -> {found.after:.3f}",
             *(f"{s.ratio:.1f}x" for s in runtime.speeds),
         )
     return table
