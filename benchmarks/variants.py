@@ -125,6 +125,24 @@ STUDIES = {
             "crops of the shrunk image": ("data.augment.crop_from=shrunk",),
         },
     ),
+    "crops-scratch": Study(
+        data=SHARED / "data" / "leaves" / "train.csv",
+        recipe="leaves-resnet18",
+        epochs=12,
+        common=(
+            "model.pretrained=false",
+            "data.normalize=imagenet",
+            "data.image_size=64",
+            *ADAMW,
+            "optim.lr=1e-3",
+            "optim.batch_size=32",
+            "precision=bf16",
+        ),
+        variants={
+            "crops of the whole image": ("data.augment.crop_from=whole",),
+            "crops of the shrunk image": ("data.augment.crop_from=shrunk",),
+        },
+    ),
     "tags": Study(
         data=SHARED / "data" / "emoji" / "table.csv",
         recipe="animesion-vit-b16",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from fieldmark.errors import ExportError
 from fieldmark.exporting import backends, building
 from fieldmark.exporting.backends import choose_backend
 from fieldmark.exporting.building import build_eager, fold_norms
+from fieldmark.exporting.trials import Trials
 from fieldmark.runs.predictor import load_predictor
 
 
@@ -22,6 +24,14 @@ def opened(path):
 
 def choose(path, wanted: str, bound: float = 1e-3):
     return choose_backend(*opened(path), wanted, bound=bound)
+
+
+class Exactly(torch.nn.Module):
+    """A classifier that is a function."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.forward = function
 
 
 def test_small_tables_stay_with_eager(save_run) -> None:
@@ -47,15 +57,51 @@ def test_auto_takes_the_fastest_that_agrees(save_run, monkeypatch) -> None:
     monkeypatch.setattr(backends, "_computes_bf16", lambda device: True)
     monkeypatch.setattr(backends, "has_onnxruntime", lambda: True)
     names = {id(way): name for name, way in ways.items()}
-    monkeypatch.setattr(
-        backends._Trying, "_time", lambda self, way: speeds[names.get(id(way), "eager")]
-    )
+    monkeypatch.setattr(Trials, "_time", lambda self, way: speeds[names.get(id(way), "eager")])
     choice = choose_backend(predictor, table, "auto", bound=1e-3)
     assert choice.name == "onnxruntime"
     assert choice.backend is ways["onnxruntime"]
     assert [trial.agrees for trial in choice.trials] == [True, False, True, True]
     assert "at most 0.001" in choice.sentence and "bf16 1.0 ms (off by" in choice.sentence
     assert json.dumps(choice.to_json())
+
+
+def test_what_a_rough_way_is_unsure_of_is_computed_again(save_run, monkeypatch) -> None:
+    path = save_run(name="test_vit")
+    predictor, table = opened(path)
+    network = predictor.classifier
+    asked = []
+
+    def rough(images, tags):
+        """Sure of every second image, and right there alone."""
+        logits = 20 * torch.nn.functional.one_hot(network(images, tags).argmax(1), 3).float()
+        logits[::2] = 0.1 * torch.roll(logits[::2], 1, dims=1)
+        return logits
+
+    def exact(images, tags):
+        asked.append(len(images))
+        return 20 * torch.nn.functional.one_hot(network(images, tags).argmax(1), 3).float()
+
+    monkeypatch.setattr(backends, "build_eager", lambda _: exact)
+    monkeypatch.setattr("fieldmark.exporting.trials.build_eager", lambda _: exact)
+    monkeypatch.setattr(Trials, "_time", lambda self, way: 1.0 if way is rough else 8.0)
+    monkeypatch.setattr(backends, "_BUILDERS", {"bf16": lambda _: rough})
+    monkeypatch.setattr(backends, "FEWEST_IMAGES", 1)
+    monkeypatch.setattr(backends, "_SETUP_SECONDS", {"bf16": 0.0})
+    monkeypatch.setattr(backends, "_computes_bf16", lambda device: True)
+    predictor = replace(predictor, classifier=Exactly(exact))
+    choice = choose_backend(predictor, table, "auto", bound=1e-3)
+    assert choice.name == "bf16+eager"
+    again = (len(table) + 1) // 2 / len(table)
+    assert choice.trials[-1].milliseconds == pytest.approx(1.0 + again * 8.0)
+    assert f"about {again:.0%} of the images are computed twice" in choice.sentence
+    assert json.loads(json.dumps(choice.to_json()))["trials"][-1]["computed_again"] == round(
+        again, 3
+    )
+    images = torch.randn(6, 3, 32, 32)
+    asked.clear()
+    torch.testing.assert_close(choice.backend(images, None), exact(images, None))
+    assert asked[0] == 4  # three, filled up
 
 
 def test_auto_tries_nothing_that_takes_longer_than_it_saves(save_run, monkeypatch) -> None:

@@ -78,8 +78,9 @@ def predict(
     backend
         What computes: auto, eager, bf16, compiled, onnxruntime, openvino or openvino-bf16. auto
         tries them on a few images and takes the fastest that decides alike, with probabilities
-        within 0.01 of eager's. Of an exported file: onnxruntime, openvino or openvino-bf16; auto
-        takes the fastest that agreed in the proof of the export.
+        within 0.02 of eager's; images that a fast one is not sure of may be computed again by an
+        exact one. Of an exported file: onnxruntime, openvino or openvino-bf16; auto takes the
+        fastest that agreed in the proof of the export.
     """
     from fieldmark.runs.files import render_csv, save_text
 

@@ -2,18 +2,16 @@
 
 `auto` never changes an answer unseen: another way than eager is taken only where it decides all
 calibration images alike, no probability differs by more than a stated bound, and the time it saves
-exceeds what it costs to make. The choice is said in one line.
+exceeds what it costs to make; or where it does so on the images it is certain of, and the others
+are computed again by a way that agrees on all. The choice is said in one line.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from fieldmark.data.loaders import Batch, build_loader
 from fieldmark.data.table import Table
@@ -28,18 +26,16 @@ from fieldmark.exporting.building import (
     build_openvino_bf16,
 )
 from fieldmark.exporting.runtimes import has_onnxruntime, has_openvino
-from fieldmark.models.probabilities import log_probabilities
+from fieldmark.exporting.trials import Trial, Trials, Tried
 from fieldmark.runs.predictor import Predictor
 
 BACKENDS = ("auto", "eager", "bf16", "compiled", "onnxruntime", "openvino", "openvino-bf16")
 EVALUATE_BOUND = 1e-3
-PREDICT_BOUND = 0.01
+PREDICT_BOUND = 0.02
 
 CALIBRATION_IMAGES = 32
 FEWEST_IMAGES = 256
 """Fewer images are through before anything has been calibrated."""
-TIMED_IMAGES = 8
-ROUNDS = 3
 _WORTH = 1.1
 _SETUP_SECONDS = {
     "openvino-bf16": 3.0,
@@ -59,21 +55,6 @@ _BUILDERS: Mapping[str, Callable[[Predictor], Backend]] = {
     "openvino": build_openvino,
     "openvino-bf16": build_openvino_bf16,
 }
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One way on the calibration images: milliseconds per image, largest change of a probability.
-
-    agrees: all decisions are the same and the change is within the bound. fault: why it cannot be
-    used here; its figures are then infinite.
-    """
-
-    name: str
-    milliseconds: float
-    max_difference: float
-    agrees: bool
-    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +82,7 @@ class Choice:
                     "milliseconds": round(trial.milliseconds, 3),
                     "max_probability_difference": trial.max_difference,
                     "agrees": trial.agrees,
+                    "computed_again": round(trial.again, 3),
                 }
                 if not trial.fault
                 else {"name": trial.name, "fault": trial.fault}
@@ -126,135 +108,104 @@ def choose_backend(predictor: Predictor, table: Table, wanted: str, *, bound: fl
     batch = _read_calibration(predictor, table)
     if batch is None:
         return Choice("eager", "there is no readable image to calibrate on")
-    trying = _Trying(predictor, batch, bound)
+    trials = Trials(predictor, batch, bound)
     if wanted != "auto":
-        return trying.as_asked(wanted)
-    return trying.fastest(len(table))
+        return _take_as_asked(predictor, trials, wanted)
+    return _take_fastest(predictor, trials, len(table), tags=batch.tags is not None)
 
 
-class _Trying:
-    """The calibration images and what eager says of them."""
+def _take_as_asked(predictor: Predictor, trials: Trials, name: str) -> Choice:
+    """The named way, whatever it does to the probabilities; both are said."""
+    try:
+        tried = trials.try_out(name, _BUILDERS[name](predictor))
+    except (ExportError, ModelError, RuntimeError) as error:
+        raise ExportError(
+            f"--backend {name}: cannot compute this network here: {_first_line(error)}. "
+            "--backend auto finds one that can"
+        ) from error
+    eager, trial = trials.eager.trial, tried.trial
+    told = (
+        f"as asked; {eager.milliseconds / trial.milliseconds:.1f} times as fast as eager, on "
+        f"{trials.num_images} images probabilities differ by up to {trial.max_difference:.1e}"
+    )
+    return Choice(name, told, tried.backend, (eager, trial))
 
-    def __init__(self, predictor: Predictor, batch: Batch, bound: float) -> None:
-        self._predictor = predictor
-        self._images = batch.images.to(predictor.device)
-        self._tags = None if batch.tags is None else batch.tags.to(predictor.device)
-        self._bound = bound
-        self._eager = build_eager(predictor)
-        self._plain = self._probabilities(lambda images, tags: predictor.classifier(images, tags))
-        self._eager_ms = self._time(self._eager)
 
-    def as_asked(self, name: str) -> Choice:
-        """The named way, whatever it does to the probabilities; both are said."""
+def _take_fastest(predictor: Predictor, trials: Trials, num_images: int, *, tags: bool) -> Choice:
+    """The fastest that agrees, by itself or on what it is sure of, if it is worth its making."""
+    seconds = num_images * trials.eager.trial.milliseconds / 1e3
+    tried, made = [trials.eager], [trials.eager.trial]
+    for name in _list_candidates(predictor.device, seconds, tags=tags):
+        if _is_behind(name, made):
+            continue
         try:
-            backend = _BUILDERS[name](self._predictor)
-            trial = self._try(name, backend)
-        except (ExportError, ModelError, RuntimeError) as error:
-            raise ExportError(
-                f"--backend {name}: cannot compute this network here: {_first_line(error)}. "
-                "--backend auto finds one that can"
-            ) from error
-        told = (
-            f"as asked; {self._eager_ms / trial.milliseconds:.1f} times as fast as eager, on "
-            f"{len(self._images)} images probabilities differ by up to {trial.max_difference:.1e}"
-        )
-        return Choice(name, told, backend, (self._eager_trial(), trial))
+            tried.append(trials.try_out(name, _BUILDERS[name](predictor)))
+            made.append(tried[-1].trial)
+        # Each runtime has errors of its own kind for a network that it lacks something for.
+        except (ExportError, ModelError, RuntimeError, NotImplementedError) as error:
+            never = float("inf")
+            made.append(Trial(name, never, never, False, _first_line(error)))
+    exact = _choose_fastest(tried)
+    looks = [trials.look_again(rough, exact) for rough in tried if not rough.trial.agrees]
+    best = _choose_fastest([exact, *(look for look in looks if look is not None)])
+    if best is not exact:
+        made.append(best.trial)
+    if len(made) == 1:
+        reason = f"about {seconds:.0f} s of work are too little to try others"
+    else:
+        reason = _explain(best.trial, made, trials)
+    return Choice(best.trial.name, reason, best.backend, tuple(made))
 
-    def fastest(self, num_images: int) -> Choice:
-        """The fastest that agrees, if it is worth its making."""
-        seconds = num_images * self._eager_ms / 1e3
-        trials = [self._eager_trial()]
-        best, best_ms, best_backend = "eager", self._eager_ms / _WORTH, self._eager
-        for name in self._candidates(seconds):
-            if _is_behind(name, trials):
+
+def _list_candidates(device: str, seconds: float, *, tags: bool) -> Iterator[str]:
+    for name, setup in _SETUP_SECONDS.items():
+        if setup > seconds * _SETUP_SHARE:
+            continue
+        if name.endswith("bf16") and not _computes_bf16(device):
+            continue
+        if name in ("onnxruntime", "openvino", "openvino-bf16"):
+            is_here = has_onnxruntime() if name == "onnxruntime" else has_openvino()
+            if not is_here or device != "cpu" or tags:
                 continue
-            try:
-                backend = _BUILDERS[name](self._predictor)
-                trial = self._try(name, backend)
-            # Each runtime has errors of its own kind for a network that it lacks something for.
-            except (ExportError, ModelError, RuntimeError, NotImplementedError) as error:
-                never = float("inf")
-                trials.append(Trial(name, never, never, False, _first_line(error)))
-                continue
-            trials.append(trial)
-            if trial.agrees and trial.milliseconds < best_ms:
-                best, best_ms, best_backend = name, trial.milliseconds, backend
-        return Choice(best, self._reason(best, trials, seconds), best_backend, tuple(trials))
+        yield name
 
-    def _candidates(self, seconds: float) -> Iterator[str]:
-        for name, setup in _SETUP_SECONDS.items():
-            if setup > seconds * _SETUP_SHARE:
-                continue
-            if name.endswith("bf16") and not _computes_bf16(self._predictor.device):
-                continue
-            if name in ("onnxruntime", "openvino", "openvino-bf16"):
-                is_here = has_onnxruntime() if name == "onnxruntime" else has_openvino()
-                if not is_here or self._predictor.device != "cpu" or self._tags is not None:
-                    continue
-            yield name
 
-    def _reason(self, best: str, trials: list[Trial], seconds: float) -> str:
-        told = ", ".join(
-            f"{t.name} {t.milliseconds:.1f} ms"
-            + ("" if t.agrees else f" (off by {t.max_difference:.1e})")
-            for t in trials
-            if not t.fault
-        )
-        if len(trials) == 1:
-            return f"about {seconds:.0f} s of work are too little to try others"
-        found = next(t for t in trials if t.name == best)
-        return (
-            f"the fastest of those whose probabilities differ by at most {self._bound:g} on "
-            f"{len(self._images)} images ({told}); it differs by up to {found.max_difference:.1e}"
-        )
+def _explain(best: Trial, made: Sequence[Trial], trials: Trials) -> str:
+    told = ", ".join(
+        f"{t.name} {t.milliseconds:.1f} ms"
+        + ("" if t.agrees else f" (off by {t.max_difference:.1e})")
+        for t in made
+        if not t.fault
+    )
+    again = f"; about {best.again:.0%} of the images are computed twice" if best.again else ""
+    return (
+        f"the fastest of those whose probabilities differ by at most {trials.bound:g} on "
+        f"{trials.num_images} images ({told}); it differs by up to {best.max_difference:.1e}{again}"
+    )
 
-    def _eager_trial(self) -> Trial:
-        return Trial("eager", self._eager_ms, 0.0, True)
 
-    def _try(self, name: str, backend: Backend) -> Trial:
-        found = self._probabilities(backend)
-        difference = float((found - self._plain).abs().max())
-        same = bool((self._decide(found) == self._decide(self._plain)).all())
-        agrees = same and difference <= self._bound
-        return Trial(name, self._time(backend), difference, agrees)
-
-    def _decide(self, probability: Tensor) -> Tensor:
-        if self._predictor.task == "multilabel":
-            return probability >= 0.5
-        return probability.argmax(dim=1)
-
-    def _probabilities(self, backend: Backend) -> Tensor:
-        with torch.inference_mode():
-            logits = backend(self._images, self._tags).float().cpu()
-        return log_probabilities(logits, self._predictor.task).exp()
-
-    def _time(self, backend: Backend) -> float:
-        """Median milliseconds per image, after one call to warm up."""
-        images = self._images[:TIMED_IMAGES]
-        tags = None if self._tags is None else self._tags[:TIMED_IMAGES]
-        seconds = []
-        with torch.inference_mode():
-            for turn in range(ROUNDS + 1):
-                start = time.perf_counter()
-                backend(images, tags).cpu()  # waits for the device
-                if turn:
-                    seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds) / len(images) * 1e3
+def _choose_fastest(tried: Sequence[Tried]) -> Tried:
+    """The fastest that agrees; the first, where no other is clearly faster."""
+    agreeing = [one for one in tried if one.trial.agrees]
+    best = min(agreeing, key=lambda one: one.trial.milliseconds)
+    first = tried[0]
+    return best if best.trial.milliseconds * _WORTH < first.trial.milliseconds else first
 
 
 def _is_behind(name: str, trials: Sequence[Trial]) -> bool:
     """Whether it cannot be the fastest, by what the trials before have shown.
 
-    A runtime in bf16 is ahead of torch's bf16 and of everything in fp32; of the two runtimes in
-    fp32 OpenVINO is ahead.
+    A runtime in bf16 is ahead of torch's bf16, agreeing or not, because both round alike, and if it
+    agrees ahead of everything in fp32; of the two runtimes in fp32 OpenVINO is ahead.
     """
-    agreed = {trial.name for trial in trials if trial.agrees}
+    if name == "bf16":
+        return any(trial.name == "openvino-bf16" and not trial.fault for trial in trials)
     ahead = {"openvino-bf16"}
     if name in ("openvino", "onnxruntime"):
         ahead.add("bf16")
     if name == "onnxruntime":
         ahead.add("openvino")
-    return not agreed.isdisjoint(ahead)
+    return any(trial.agrees and trial.name in ahead for trial in trials)
 
 
 def _read_calibration(predictor: Predictor, table: Table) -> Batch | None:
