@@ -185,8 +185,8 @@ class Run:
         Tables are classified with their column `tags`, if the run takes tags. `num_tags` asks for
         so many proposed tags per image; the run must have learned to (`model.tags.propose`).
         `caution`, which `Run.caution` builds, asks for calibrated probabilities, label sets and
-        "unknown". `backend` as for `evaluate`, with a bound of 0.02; images that a faster way is not sure of
-        may be computed a second time by an exact one. `told` hears what was chosen.
+        "unknown". `backend` as for `evaluate`, with a bound of 0.02; what a faster way is not sure
+        of may be computed again by an exact one. `told` hears what was chosen.
         """
         from fieldmark.exporting.backends import PREDICT_BOUND, choose_backend
 
