@@ -122,7 +122,7 @@ def measure_speed(folder: Path, size: int, scale: tuple[float, float], turns: in
     A ratio is the median of those to timm in the same turn, its quartiles behind it.
     """
     table = read_folder(folder)
-    transforms = {kind: build_transform(size, kind, scale) for kind in ("whole", "shrunk")}
+    transforms = {kind: build_transform(size, kind, scale) for kind in ("auto", "whole")}
     timm: list[float] = []
     ours: dict[str, list[list[float]]] = {kind: [] for kind in transforms}
     for _ in range(turns):
@@ -138,13 +138,13 @@ def measure_speed(folder: Path, size: int, scale: tuple[float, float], turns: in
         for name, values in (("first epoch", first), ("later epochs", later)):
             low, middle, high = np.quantile(values / np.array(timm), (0.25, 0.5, 0.75))
             print(
-                f"  fieldmark {kind:6} {name:12} {np.median(values):6.0f}"
+                f"  fieldmark {kind:5} {name:12} {np.median(values):6.0f}"
                 f"  {middle:.2f}x ({low:.2f} - {high:.2f})",
                 flush=True,
             )
             product, peer = (f"{np.median(v):.0f} images/CPU s" for v in (values, timm))
             limit = 1.5 if name == "first epoch" else 8.0
-            what = f"loading {folder.name}, {kind}, {name}"
+            what = f"loading {folder.name}, crop_from {kind}, {name}"
             figures.append(Figure(what, product, peer, float(middle), limit))
     tell(figures)
 
@@ -165,7 +165,7 @@ def measure_memory(folder: Path, num_rows: int) -> None:
     """Two epochs over `num_rows` images, each with a row of its own in the store."""
     rows = tuple(Row(str(row), ("all",), split="train") for row in range(num_rows))
     table = Table(rows, Numbered(folder), str(folder), class_names=("all",))
-    transform = build_transform(32, "shrunk", (0.35, 1.0))
+    transform = build_transform(32, "auto", (0.35, 1.0))
     speeds = list(epochs_of_fieldmark(table, transform, 2))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{num_rows} images: peak {peak:.0f} MB, {speeds[0]:.0f} then {speeds[1]:.0f} images/s")

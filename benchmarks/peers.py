@@ -12,8 +12,6 @@ wall and CPU seconds with all child processes, MB of the largest process, and ac
 What each is given beside network, size, batch, epochs, rate and weight decay:
 - fieldmark: random crops of 8 to 100% of the area, flips, no other change to images, no search for
   near duplicates, which the others have none of. Nothing of precision, layout, workers or cache.
-- fieldmark shrunk: also data.augment.crop_from=shrunk, a choice of its users that the others do not
-  have: crops are cut from images shrunk once, and these are small enough to be kept decoded.
 - timm: its train.py with the command that its users give, which jitters colours and smooths labels.
   It is not in timm's wheel: get it from timm's repository at the tag of the version installed (one
   file), and name it: --timm-train train.py. Without it "timm (loop)" stands for it, a plain loop
@@ -139,7 +137,7 @@ def compare_costs(
     ratios: dict[str, float],
 ) -> list[Figure]:
     """CPU and wall seconds of a peer over ours, beside what was promised."""
-    if name.startswith("fieldmark"):
+    if name == "fieldmark":
         return []
     limit = 1.2 if "bf16" in name else 2.5 if epochs >= 20 else 1.9 if "vit" in model else 2.0
     what = f"{model}, {epochs} epochs, against {name}"
@@ -151,10 +149,7 @@ def compare_costs(
 
 def build_commands(model: str, data: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     """Command lines by contestant, ours first; "{out}" stands for a new folder."""
-    commands = {
-        "fieldmark": command_of_fieldmark(model, data, options.epochs, "whole"),
-        "fieldmark shrunk": command_of_fieldmark(model, data, options.epochs, "shrunk"),
-    }
+    commands = {"fieldmark": command_of_fieldmark(model, data, options.epochs)}
     for name, flags in (("timm", []), ("timm +bf16 cl", ["bf16"])):
         if options.timm_train is not None:
             commands[name] = command_of_timm(model, data, options, flags)
@@ -170,12 +165,11 @@ def build_commands(model: str, data: Path, options: argparse.Namespace) -> dict[
     return commands
 
 
-def command_of_fieldmark(model: str, data: Path, epochs: int, crop_from: str) -> list[str]:
+def command_of_fieldmark(model: str, data: Path, epochs: int) -> list[str]:
     """As its users run it: no precision, layout, workers or cache is named."""
     settings = {
         "model.name": model,
         "data.image_size": SIZE,
-        "data.augment.crop_from": crop_from,
         "data.augment.crop_scale": "[0.08,1.0]",
         "data.augment.rotation_degrees": 0,
         "data.augment.color_jitter": "[0,0,0,0]",

@@ -29,7 +29,7 @@ KINDS = {
     "random": (Augment(crop="random", crop_margin_px=4), "squash"),
     "random of shorter": (Augment(crop="random", crop_margin_px=4), "shorter"),
     "random of padded": (Augment(crop="random", crop_margin_px=4, vertical_flip=0.5), "pad"),
-    "resized": (Augment(crop="resized", horizontal_flip=0.5), "squash"),
+    "resized": (Augment(crop="resized", crop_from="whole", horizontal_flip=0.5), "squash"),
     "resized and more": (
         Augment(
             crop="resized",

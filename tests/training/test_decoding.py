@@ -95,5 +95,5 @@ def test_images_too_large_to_keep_whole_say_what_would_help(
 ) -> None:
     monkeypatch.setattr("fieldmark.transforms.preparation._LEAST_WHOLE_PX", 0)
     monkeypatch.setattr("fieldmark.transforms.preparation._LARGEST_WHOLE", 1)
-    run = Trained(tmp_path / "run")
+    run = Trained(tmp_path / "run", "data.augment.crop_from=whole")
     assert any("data.augment.crop_from=shrunk" in sentence for sentence in run.said)

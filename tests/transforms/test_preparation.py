@@ -34,7 +34,7 @@ def draw(height: int, width: int, seed: int = 0) -> Image.Image:
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [(40, 50), (32, 32), (9, 200), (200, 9), (300, 200)])
 def test_resized_crop_and_flips_are_torchvisions(size: tuple[int, int], interpolation: str) -> None:
-    augment = Augment(crop="resized", horizontal_flip=0.5, vertical_flip=0.3)
+    augment = Augment(crop="resized", crop_from="whole", horizontal_flip=0.5, vertical_flip=0.3)
     transform = build_train_transform(build_record(augment, interpolation=interpolation))
     mode = InterpolationMode[interpolation.upper()]
     theirs = v2.Compose(
@@ -124,11 +124,27 @@ def test_photos_decoded_in_part_stay_within_a_grey_level(shared: Path) -> None:
         assert change.mean().abs() < 0.2
 
 
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ((0.35, 1.0), "shrunk"),
+        ((0.5, 1.0), "shrunk"),
+        ((0.25, 1.0), "whole"),
+        ((0.08, 1.0), "whole"),
+    ],
+)
+def test_by_itself_no_crop_is_enlarged_much(scale: tuple[float, float], expected: str) -> None:
+    augment = Augment(crop="resized", crop_scale=scale)
+    assert Preparation.for_training(build_record(augment)).kind == expected
+    asked = Augment(crop="resized", crop_scale=scale, crop_from="whole")
+    assert Preparation.for_training(build_record(asked)).kind == "whole"
+
+
 def test_only_what_is_shrunk_may_be_decoded_in_part() -> None:
     for augment in (
         Augment(),
         Augment(crop="random"),
-        Augment(crop="resized"),
+        Augment(crop="resized", crop_from="whole"),
         Augment(crop="resized", crop_from="shrunk"),
     ):
         transform = build_train_transform(build_record(augment, image_size=64))
@@ -144,7 +160,7 @@ def test_only_what_is_shrunk_may_be_decoded_in_part() -> None:
         (Augment(), {}, 32**2),
         (Augment(crop="random", crop_margin_px=8), {}, 40**2),
         (Augment(crop="random", crop_margin_px=8), {"resize": "shorter"}, 40 * 60),
-        (Augment(crop="resized"), {}, 100 * 150),
+        (Augment(crop="resized", crop_from="whole"), {}, 100 * 150),
         (Augment(crop="resized", crop_from="shrunk"), {}, 1518),
     ],
 )
@@ -159,14 +175,15 @@ def test_room_is_what_a_prepared_image_takes(
 
 
 def test_photographs_of_four_times_the_side_are_stored_whole() -> None:
-    whole = Preparation.for_training(build_record(Augment(crop="resized"), image_size=128))
+    augment = Augment(crop="resized", crop_from="whole")
+    whole = Preparation.for_training(build_record(augment, image_size=128))
     assert whole.stored_px(375, 500) == 375 * 500
     assert whole.stored_px(512, 512) == whole.max_px == 512**2
     assert whole.stored_px(512, 513) == 0
 
 
 def test_images_too_large_to_store_whole_take_no_room() -> None:
-    whole = Preparation.for_training(build_record(Augment(crop="resized")))
+    whole = Preparation.for_training(build_record(Augment(crop="resized", crop_from="whole")))
     shorter = Preparation.for_training(build_record(Augment(crop="random"), resize="shorter"))
     assert whole.stored_px(1000, 1000) == 0
     assert shorter.stored_px(100, 300) == 0

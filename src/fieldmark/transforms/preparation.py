@@ -25,7 +25,7 @@ class Preparation:
     """(3, H, W) uint8 -> (3, h, w) uint8 by the record alone.
 
     fit: as in evaluation. margin: fitted to image_size plus the margin of crop: random. whole:
-    left as it is. shrunk: by `shrink_to_area`, for crop: resized with crop_from: shrunk.
+    left as it is. shrunk: by `shrink_to_area`; both for crop: resized, by its crop_from.
     """
 
     record: TransformRecord
@@ -41,7 +41,7 @@ class Preparation:
         """What comes before the first random change."""
         augment = record.augment
         if augment.crop == "resized":
-            return cls(record, augment.crop_from)
+            return cls(record, augment.cuts_from)
         return cls(record, "margin" if augment.crop == "random" else "fit")
 
     def __call__(self, pixels: Tensor) -> Tensor:

@@ -44,6 +44,9 @@ class Split(Section):
         return ratios
 
 
+_MOST_ENLARGED = 1.5
+
+
 class Augment(Section):
     """Random changes to training images, each drawn from (seed, epoch, sample) alone."""
 
@@ -55,10 +58,11 @@ class Augment(Section):
     crop_margin_px: int = Field(
         default=32, ge=0, le=1024, description="extra pixels for crop: random"
     )
-    crop_from: Literal["whole", "shrunk"] = Field(
-        default="whole",
+    crop_from: Literal["auto", "whole", "shrunk"] = Field(
+        default="auto",
         description="crop: resized cuts from the whole image, or from one shrunk once so that the "
-        "average crop has image_size: faster, slightly softer",
+        "average crop has image_size: faster, slightly softer. auto: shrunk, unless the smallest "
+        "crop would then be enlarged more than 1.5 times",
     )
     crop_scale: tuple[Share, Share] = Field(
         default=(0.35, 1.0), description="range of the area kept by crop: resized"
@@ -88,6 +92,15 @@ class Augment(Section):
         default=9, ge=0, le=30, description="RandAugment: their strength"
     )
     random_erasing: Share = Field(default=0.0, description="probability of erasing a rectangle")
+
+    @property
+    def cuts_from(self) -> Literal["whole", "shrunk"]:
+        """What crop: resized cuts from, `crop_from: auto` decided."""
+        if self.crop_from != "auto":
+            return self.crop_from
+        low, high = self.crop_scale
+        enlarged = ((low + high) / 2 / low) ** 0.5  # of the smallest crop, along its side
+        return "shrunk" if enlarged <= _MOST_ENLARGED else "whole"
 
     @field_validator("crop_scale", "crop_aspect")
     @classmethod
