@@ -34,11 +34,14 @@ PARTS: dict[str, list[list[str]]] = {
         ["loading.py", "memory", str(LEAVES / "images"), number]
         for number in ("1000", "10000", "100000")
     ],
-    "step": [["training_step.py"]],
+    "multiply": [["multiply_rates.py"]],
+    "step": [["training_step.py"], ["training_step.py", "--profile"], ["attention.py"]],
     "peers": [["peers.py"]],
-    "pieces": [["pieces.py"]],
+    "pieces": [["pieces.py"], ["pieces.py", "rpt", "--precision", "bf16"]],
     "patches": [["patches.py"]],
-    "inference": [["inference.py", part] for part in ("backends", "int8", "endtoend")],
+    "inference": [
+        ["inference.py", part] for part in ("backends", "int8", "operations", "endtoend")
+    ],
     "intervals": [["intervals.py"]],
     "audit": [["audit.py"]],
     "landscape": [["landscape_speed.py"]],
