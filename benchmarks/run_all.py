@@ -29,7 +29,9 @@ PARTS: dict[str, list[list[str]]] = {
     "start": [["start.py"]],
     "features": [["stored_features.py"]],
     "photos": [["loading.py", "photos", str(PHOTOS), "2000"]],
-    "loading": [["loading.py", "speed", str(LEAVES / "images"), str(PHOTOS)]],
+    "loading": [
+        ["loading.py", what, str(LEAVES / "images"), str(PHOTOS)] for what in ("speed", "parts")
+    ],
     "memory": [
         ["loading.py", "memory", str(LEAVES / "images"), number]
         for number in ("1000", "10000", "100000")
