@@ -2,8 +2,9 @@
 
 python benchmarks/inference.py endtoend [--images 2000] [--rounds 5] [--json OUT]
     [--timm-inference INFERENCE.PY]
-python benchmarks/inference.py backends [--rounds 5] [--json OUT]
-python benchmarks/inference.py int8 [RUN ...] [--rounds 5] [--json OUT]
+python benchmarks/inference.py backends [--batch-sizes 1 16 64] [--rounds 5] [--json OUT]
+python benchmarks/inference.py int8 [RUN ...] [--batch-sizes 1 32] [--rounds 5] [--json OUT]
+python benchmarks/inference.py operations [--batch-sizes 32] [--rounds 5]
 python benchmarks/inference.py peer MODEL FOLDER   what `endtoend` runs for want of timm's script
 
 endtoend: whole processes, from start to the written table of predictions, on JPEGs of 500 x 375.
@@ -16,9 +17,15 @@ trained network's probabilities by more than 0.01; with --backend openvino (fp32
 then; with an exported ONNX file; and in int8 (left out where int8 does not agree: random weights
 decide by a hair). CPU and wall seconds, alternating, medians.
 
+backends: what `--backend` can name against eager fp32 on ResNet-18 and ViT-tiny with random
+weights, in CPU time.
+
 int8: each run's export in int8, as `fieldmark export --precision int8` proves it, and every runtime
 of the file against the run in eager fp32, in CPU time. Without a run: ResNet-18 and ViT-tiny with
 random weights, where only the speed means something.
+
+operations: where the time of these two int8 files goes, by OpenVINO's own counters, the rest in
+bf16.
 """
 
 from __future__ import annotations
@@ -32,9 +39,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -47,6 +55,7 @@ NETWORKS = {
     "ViT-tiny": "vit_tiny_patch16_224",
     "ResNet-18": "resnet18",
 }
+BATCH_SIZES = {"backends": (1, 16, 64), "int8": (1, 32), "operations": (32,)}
 NUM_CLASSES = 10
 SIZE = 224
 
@@ -207,8 +216,8 @@ def run_peer(model: str, photos: Path) -> None:
     Path(os.devnull).write_text("\n".join(lines))
 
 
-def measure_backends(rounds: int) -> list[dict[str, object]]:
-    """Every backend against eager fp32, one thread, alternating, batches of 1 and 32."""
+def measure_backends(rounds: int, sizes: Sequence[int]) -> list[dict[str, object]]:
+    """Every backend against eager fp32, alternating."""
     from fieldmark.exporting import building
 
     rows = []
@@ -222,27 +231,27 @@ def measure_backends(rounds: int) -> list[dict[str, object]]:
             "openvino": building.build_openvino(predictor),
             "openvino-bf16": building.build_openvino_bf16(predictor),
         }
-        for size in (1, 32):
+        for size in sizes:
             images = torch.randn(size, 3, SIZE, SIZE)
             calls = {way: partial(compute, images, None) for way, compute in ways.items()}
             rows += [
                 {"network": name, "batch_size": size, **row}
                 for row in time_in_turn(calls, rounds, size)
             ]
+    show_ratios(rows)
     return rows
 
 
-def measure_int8(runs: list[Path], rounds: int) -> list[dict[str, object]]:
+def measure_int8(runs: list[Path], rounds: int, sizes: Sequence[int]) -> list[dict[str, object]]:
     """Exports in int8: agreement by the proof, and speed of each runtime."""
     import fieldmark as fm
-    from fieldmark.exporting.onnx_export import export_onnx
     from fieldmark.verbs.exporting import export
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for path in runs:
             run, before = fm.load_run(path), time.process_time()
-            made = export(run, precision="int8", out=Path(folder) / path.name)
+            made = export(run, precision="int8", out=Path(folder) / path.name, tell=print)
             spent = round(time.process_time() - before)
             parity = made.parity
             print(
@@ -252,17 +261,16 @@ def measure_int8(runs: list[Path], rounds: int) -> list[dict[str, object]]:
             agreements = {runtime.name: runtime.agreement for runtime in parity.runtimes}
             rows += [
                 {"network": path.name, **row, **told_of(agreements.get(str(row["way"])))}
-                for row in time_file(made.file, run.predictor().classifier, rounds)
+                for row in time_file(made.file, run.predictor().classifier, rounds, sizes)
             ]
         for name, model in NETWORKS.items() if not runs else ():
-            predictor, record = build_predictor(model)
             path = Path(folder) / f"{model}.onnx"
-            export_onnx(predictor.classifier, record, path)
-            quantize_file(path)
+            network = export_int8(model, path)
             rows += [
                 {"network": f"{name}, random", **row, **told_of(None)}
-                for row in time_file(path, predictor.classifier, rounds)
+                for row in time_file(path, network, rounds, sizes)
             ]
+    show_ratios(rows)
     tell(
         [
             Figure(
@@ -286,17 +294,23 @@ def told_of(agreement) -> dict[str, object]:
     return {"agreement": f"{agreement.top1:.4f}", "accuracy": change}
 
 
-def quantize_file(path: Path) -> None:
-    """All layers in int8, with ranges of noise."""
+def export_int8(model: str, path: Path) -> torch.nn.Module:
+    """Write a network of random weights with all layers in int8 but the head; the fp32 network."""
     import onnx
 
+    from fieldmark.exporting.onnx_export import export_onnx
     from fieldmark.exporting.quantization import quantize
 
+    predictor, record = build_predictor(model)
+    export_onnx(predictor.classifier, record, path)
     noise = torch.randn(16, 3, SIZE, SIZE).numpy()
     onnx.save(next(quantize(onnx.load(path), noise)).model, path)
+    return predictor.classifier
 
 
-def time_file(path: Path, network: torch.nn.Module, rounds: int) -> list[dict[str, object]]:
+def time_file(
+    path: Path, network: torch.nn.Module, rounds: int, sizes: Sequence[int]
+) -> list[dict[str, object]]:
     from fieldmark.exporting.runtimes import run_with_onnxruntime, run_with_openvino
 
     threads = torch.get_num_threads()
@@ -307,11 +321,54 @@ def time_file(path: Path, network: torch.nn.Module, rounds: int) -> list[dict[st
         "openvino-bf16": run_with_openvino(path, threads=threads, exact=False),
     }
     rows = []
-    for size in (1, 32):
+    for size in sizes:
         images = torch.randn(size, 3, SIZE, SIZE).numpy()
         calls = {way: partial(compute, images) for way, compute in ways.items()}
         rows += [{"batch_size": size, **row} for row in time_in_turn(calls, rounds, size)]
     return rows
+
+
+def measure_operations(rounds: int, sizes: Sequence[int]) -> list[dict[str, object]]:
+    """Milliseconds an image of each kind of operation, the most costly first."""
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "bf16", "PERF_COUNT": True}
+    core = openvino.Core()
+    rows: list[dict[str, object]] = []
+    for name, model in NETWORKS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{model}.onnx"
+            export_int8(model, path)
+            request = core.compile_model(path, "CPU", settings).create_infer_request()
+        for size in sizes:
+            images = torch.randn(size, 3, SIZE, SIZE).numpy()
+            spent: dict[str, list[float]] = {}
+            for _ in range(rounds):
+                request.infer([images])
+                for kind, seconds in sum_by_kind(request.profiling_info).items():
+                    spent.setdefault(kind, []).append(1e3 * seconds / size)
+            medians = {kind: statistics.median(found) for kind, found in spent.items()}
+            medians["all"] = sum(medians.values())
+            rows += [
+                {
+                    "network": name,
+                    "batch_size": size,
+                    "operation": kind,
+                    "ms_per_image": f"{ms:.2f}",
+                }
+                for kind, ms in sorted(medians.items(), key=lambda one: -one[1])
+                if ms > 0.005
+            ]
+    return rows
+
+
+def sum_by_kind(profile: Iterable[Any]) -> dict[str, float]:
+    """Seconds by kind of operation and the kernel's numbers, as "FullyConnected i8"."""
+    seconds: dict[str, float] = {}
+    for node in profile:
+        kind = f"{node.node_type} {node.exec_type.rpartition('_')[2]}"
+        seconds[kind] = seconds.get(kind, 0.0) + node.real_time.total_seconds()
+    return seconds
 
 
 def time_in_turn(
@@ -357,6 +414,27 @@ def build_predictor(model: str):
     return predictor, record
 
 
+def show_ratios(rows: list[dict[str, object]]) -> None:
+    """One line a network: eager in ms an image, the others as times faster; by batch size."""
+    ways = list(dict.fromkeys(str(row["way"]) for row in rows))
+    sizes = " / ".join(dict.fromkeys(str(row["batch_size"]) for row in rows))
+    heads = [f"{way}, CPU ms an image" if way == "eager" else way for way in ways]
+    print(f"\nbatch {sizes}, against eager fp32\n")
+    print(f"| network | {' | '.join(heads)} |\n|{'---|' * (len(ways) + 1)}")
+    for network in dict.fromkeys(row["network"] for row in rows):
+        of_network = [row for row in rows if row["network"] == network]
+        cells = [
+            " / ".join(
+                f"{row['cpu_ms_per_image']}" if way == "eager" else f"{row['ratio']}x"
+                for row in of_network
+                if row["way"] == way
+            )
+            for way in ways
+        ]
+        print(f"| {network} | {' | '.join(cells)} |")
+    print(flush=True)
+
+
 def show(rows: list[dict[str, object]], out: Path | None) -> None:
     if out is not None:
         out.write_text(json.dumps(rows, indent=2) + "\n")
@@ -368,22 +446,27 @@ def show(rows: list[dict[str, object]], out: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("endtoend", "backends", "int8", "peer"))
+    parser.add_argument("what", choices=(*BATCH_SIZES, "endtoend", "peer"))
     parser.add_argument("words", nargs="*", help="of int8: runs; of peer: model and folder")
     parser.add_argument("--timm-inference", type=Path)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", help=f"by default {BATCH_SIZES}")
     parser.add_argument("--without-int8", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.what == "peer":
         run_peer(given.words[0], Path(given.words[1]))
-    elif given.what == "endtoend":
+        return
+    if given.what == "endtoend":
         show(measure_end_to_end(given), given.json)
-    elif given.what == "int8":
-        show(measure_int8(list(map(Path, given.words)), given.rounds), given.json)
+        return
+    sizes = given.batch_sizes or BATCH_SIZES[given.what]
+    if given.what == "int8":
+        show(measure_int8(list(map(Path, given.words)), given.rounds, sizes), given.json)
     else:
-        show(measure_backends(given.rounds), given.json)
+        measure = {"backends": measure_backends, "operations": measure_operations}[given.what]
+        show(measure(given.rounds, sizes), given.json)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
 """Images per CPU second of the loader, first and later epochs, against timm's; peak memory.
 
-python benchmarks/loading.py speed FOLDER... [--size 224] [--turns 5]   images at any depth
+python benchmarks/loading.py speed FOLDER... [--images 400] [--size 128] [--turns 5]
+python benchmarks/loading.py parts FOLDER... [--images 400] [--size 128] [--turns 5]
 python benchmarks/loading.py photos OUT [NUM]               draw NUM JPEGs of 500 x 375
 python benchmarks/loading.py memory FOLDER NUM              peak MB with NUM images of 32 px
+
+speed and parts take up to 400 JPEGs from any depth of each folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +25,7 @@ from figures import Figure, tell
 from PIL import Image
 
 from fieldmark.data.decoded import DecodedTransform, StoredForm, open_decoded
+from fieldmark.data.images import decode_image
 from fieldmark.data.loaders import build_loader
 from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.scan import hash_content
@@ -46,6 +52,16 @@ def draw_photos(out: Path, num_images: int) -> None:
         ]
         picture = Image.blend(Image.blend(layers[0], layers[1], 0.3), layers[2], 0.15)
         picture.save(out / f"{number}.jpg", quality=90)
+
+
+def copy_some(folder: Path, num_images: int, place: Path) -> Path:
+    """A folder of the same name with `num_images` JPEGs from all over it."""
+    files = sorted(folder.rglob("*.jpg"))
+    out = place / folder.resolve().name
+    out.mkdir()
+    for number, file in enumerate(files[:: max(1, len(files) // num_images)][:num_images]):
+        shutil.copyfile(file, out / f"{number}.jpg")
+    return out
 
 
 def read_folder(folder: Path) -> Table:
@@ -149,6 +165,54 @@ def measure_speed(folder: Path, size: int, scale: tuple[float, float], turns: in
     tell(figures)
 
 
+def measure_parts(folder: Path, size: int, scale: tuple[float, float], turns: int) -> None:
+    """CPU microseconds an image of each part of loading, medians of turns over all images.
+
+    The peer of the second one is torchvision's decoder, which the product does not use.
+    """
+    table = read_folder(folder)
+    names = [row.image for row in table.rows]
+    transform = build_transform(size, "whole", scale)
+    files = [table.store.read(name) for name in names]
+    images = [transform.prepare(decode_image(data)) for data in files]
+    seeded = [(pixels, seed) for seed, pixels in enumerate(images)]
+    form = StoredForm(transform.preparation.name, transform.preparation.max_px)
+    hashes = dict(zip(names, map(hash_content, files), strict=True))
+    with tempfile.TemporaryDirectory() as place:
+        decoded = open_decoded(Path(place), hashes, form, print)
+        assert decoded is not None
+        rows = [decoded.row_of(name) for name in names]
+        parts: dict[str, Callable[[], object]] = {
+            "read the file": lambda: [table.store.read(name) for name in names],
+            "decode and prepare": lambda: [transform.prepare(decode_image(each)) for each in files],
+            "decode by torchvision": lambda: decode_by_torchvision(files),
+            "store": lambda: list(map(decoded.write, rows, files, images)),
+            "read what is stored": lambda: list(map(decoded.read, rows)),
+            "crop, resize, flip, normalise": lambda: [
+                transform.finish(seeded[start : start + BATCH_SIZE], at_most=BATCH_SIZE)
+                for start in range(0, len(seeded), BATCH_SIZE)
+            ],
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in parts}
+        for _ in range(turns):
+            for name, take in parts.items():
+                start = time.process_time()
+                take()
+                seconds[name].append(time.process_time() - start)
+    print(f"{folder.name}, {len(table)} images, {size} px, {turns} turns, us an image", flush=True)
+    for name, spent in seconds.items():
+        print(f"  {name:30} {1e6 * np.median(spent) / len(table):6.0f}", flush=True)
+
+
+def decode_by_torchvision(files: list[bytes]) -> None:
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated
+        for data in files:
+            decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+
+
 class Numbered:
     """One folder as any number of different images: a number behind the end of each JPEG."""
 
@@ -174,9 +238,10 @@ def measure_memory(folder: Path, num_rows: int) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("speed", "photos", "memory"))
+    parser.add_argument("what", choices=("speed", "parts", "photos", "memory"))
     parser.add_argument("places", nargs="+")
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--images", type=int, default=400, help="at most, of each folder")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--scale", type=float, nargs=2, default=(0.35, 1.0))
     given = parser.parse_args()
@@ -186,8 +251,11 @@ def main() -> None:
     elif given.what == "memory":
         measure_memory(Path(given.places[0]), int(given.places[1]))
     else:
-        for place in given.places:
-            measure_speed(Path(place), given.size, tuple(given.scale), given.turns)
+        measure = measure_parts if given.what == "parts" else measure_speed
+        for folder in map(Path, given.places):
+            with tempfile.TemporaryDirectory() as place:
+                images = copy_some(folder, given.images, Path(place))
+                measure(images, given.size, tuple(given.scale), given.turns)
 
 
 if __name__ == "__main__":

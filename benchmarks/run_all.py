@@ -29,16 +29,21 @@ PARTS: dict[str, list[list[str]]] = {
     "start": [["start.py"]],
     "features": [["stored_features.py"]],
     "photos": [["loading.py", "photos", str(PHOTOS), "2000"]],
-    "loading": [["loading.py", "speed", str(LEAVES / "images"), str(PHOTOS)]],
+    "loading": [
+        ["loading.py", what, str(LEAVES / "images"), str(PHOTOS)] for what in ("speed", "parts")
+    ],
     "memory": [
         ["loading.py", "memory", str(LEAVES / "images"), number]
         for number in ("1000", "10000", "100000")
     ],
-    "step": [["training_step.py"]],
+    "multiply": [["multiply_rates.py"]],
+    "step": [["training_step.py"], ["training_step.py", "--profile"], ["attention.py"]],
     "peers": [["peers.py"]],
-    "pieces": [["pieces.py"]],
+    "pieces": [["pieces.py"], ["pieces.py", "rpt", "--precision", "bf16"]],
     "patches": [["patches.py"]],
-    "inference": [["inference.py", part] for part in ("backends", "int8", "endtoend")],
+    "inference": [
+        ["inference.py", part] for part in ("backends", "int8", "operations", "endtoend")
+    ],
     "intervals": [["intervals.py"]],
     "audit": [["audit.py"]],
     "landscape": [["landscape_speed.py"]],

@@ -2,12 +2,14 @@
 
 python benchmarks/training_step.py [--models resnet18 vit_tiny_patch16_224] [--size 128]
     [--batch 32] [--repeats 9] [--threads N] [--device cpu|cuda] [--compile] [--json FILE]
+python benchmarks/training_step.py --profile                where the time of fieldmark's step goes
 
 Variants take turns on random tensors; a cell is the median of the seconds (on a CPU those of the
 process, all threads together, which other programs disturb less), the gain the median of the ratios
 to "plain" within a turn. "plain" is eager fp32, channels first, an optimizer that is not
 fused. --compile adds the compiled network, and tells how long compiling took. On a GPU each step
-is synchronised.
+is synchronised. --profile tells of fieldmark's step on a CPU how long its convolutions and products
+take, and how many 10^9 multiply-adds they do a second (`multiply_rates.py` has the limit).
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from fieldmark.models.classifier import build_classifier
 from fieldmark.recipes.schema import Model, Optim
@@ -60,10 +64,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.profile:
+        for model in options.models:
+            show_profile(model, options)
+        return
     rows = []
     for model in options.models:
         print(f"\n{model}, {options.size} px, batch {options.batch}, {options.device}\n")
@@ -133,6 +142,26 @@ def build_step(model: str, variant: Variant, options: argparse.Namespace) -> Cal
             torch.cuda.synchronize()
 
     return step
+
+
+def show_profile(model: str, options: argparse.Namespace) -> None:
+    """One line for each kind of multiplication in fieldmark's step."""
+    step = build_step(model, VARIANTS[-1], options)
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        for _ in range(options.repeats):
+            step()
+    events = {event.key: event for event in found.key_averages()}
+    whole = sum(event.self_cpu_time_total for event in events.values()) / options.repeats / 1e6
+    print(f"\n{model}, {options.size} px, batch {options.batch}: {whole:.3f} s a step\n")
+    print("| operation | of the step | GMAC | GMAC/s |\n|---|---|---|---|")
+    for operation, flops in counter.get_flop_counts()["Global"].items():
+        event = events[str(operation).replace(".", "::")]
+        seconds, macs = event.cpu_time_total / options.repeats / 1e6, flops / 2e9
+        cells = (f"{seconds / whole:.0%}", f"{macs:.2f}", f"{macs / seconds:.0f}")
+        print(f"| {event.key} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

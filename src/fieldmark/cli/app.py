@@ -69,8 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nfieldmark: stopped. A run goes on by the same command with --resume\n")
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader (head, less) has gone; there is nobody left to tell.
+    except (BrokenPipeError, SystemExit) as ended:
+        # The reader (head, less) has gone; there is nobody left to tell. rich makes it an exit of 1.
+        if isinstance(ended, SystemExit) and not isinstance(ended.__context__, BrokenPipeError):
+            raise
         sys.stderr.close()
         sys.exit(0)
     if code:
