@@ -1,6 +1,6 @@
 """`fieldmark predict` against timm's inference, and the backends against eager fp32.
 
-python benchmarks/inference.py endtoend [--images 2000] [--rounds 5] [--json OUT]
+python benchmarks/inference.py endtoend [RUN FOLDER] [--images 2000] [--rounds 5] [--json OUT]
     [--timm-inference INFERENCE.PY]
 python benchmarks/inference.py backends [--batch-sizes 1 16 64] [--rounds 5] [--json OUT]
 python benchmarks/inference.py int8 [RUN ...] [--batch-sizes 1 32] [--rounds 5] [--json OUT]
@@ -12,10 +12,10 @@ timm's `inference.py` is not in its wheel: take the one of the installed version
 repository (one file), and name it: --timm-inference inference.py. Without it "timm (loop)" stands
 for it: create_model, create_dataset, create_loader with 2 workers and batches of 256, a loop with
 softmax and top-k, a CSV. The product runs a run folder with the same architecture and random
-weights: `predict` with --backend auto, which takes bf16 for these and would not where it moves a
-trained network's probabilities by more than 0.01; with --backend openvino (fp32), which it takes
-then; with an exported ONNX file; and in int8 (left out where int8 does not agree: random weights
-decide by a hair). CPU and wall seconds, alternating, medians.
+weights, on which bf16 always agrees, or RUN, a trained one, on the JPEGs of FOLDER (timm: random
+weights, which take as long): `predict` with --backend auto; with --backend openvino (fp32); with an
+exported ONNX file; and in int8 (left out where int8 does not agree: random weights decide by a
+hair). CPU and wall seconds, alternating, medians.
 
 backends: what `--backend` can name against eager fp32 on ResNet-18 and ViT-tiny with random
 weights, in CPU time.
@@ -34,12 +34,13 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from figures import Figure, tell
 from loading import draw_photos
 
+import fieldmark as fm
+
 NETWORKS = {
     "ViT-tiny": "vit_tiny_patch16_224",
     "ResNet-18": "resnet18",
@@ -61,20 +64,17 @@ SIZE = 224
 
 
 def measure_end_to_end(given: argparse.Namespace) -> list[dict[str, object]]:
-    num_images = given.images
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder) / "photos"
-        draw_photos(photos, num_images)
-        for name, model in NETWORKS.items():
-            run = make_run(Path(folder) / name, photos, model)
+        for name, model, run in prepare_runs(given, photos):
             commands = list_commands(run, photos, model, Path(folder), given)
-            measured = alternate(commands, given.rounds, num_images)
+            measured = alternate(commands, given.rounds, given.images)
             rows += [{"network": name, **row} for row in measured]
     tell(
         [
             Figure(
-                f"predict {num_images:,} images, {row['network']}, {row['way']}",
+                f"predict {given.images:,} images, {row['network']}, {row['way']}",
                 f"{row['cpu_seconds']} CPU s",
                 f"{row['peer_cpu_seconds']} CPU s",
                 float(str(row["cpu_ratio"])),
@@ -85,6 +85,23 @@ def measure_end_to_end(given: argparse.Namespace) -> list[dict[str, object]]:
         ]
     )
     return rows
+
+
+def prepare_runs(given: argparse.Namespace, photos: Path) -> Iterator[tuple[str, str, Path]]:
+    """Fill `photos`; give name, timm's name and run folder of each network."""
+    if given.words:
+        source, images = map(Path, given.words)
+        photos.mkdir()
+        for path in sorted(images.rglob("*.jpg"))[: given.images]:
+            shutil.copy(path, photos)
+        run = photos.parent / source.name
+        shutil.copytree(source, run)  # exports go into it
+        model = fm.load_run(run).recipe.model.name
+        yield f"{model}, trained", model, run
+        return
+    draw_photos(photos, given.images)
+    for name, model in NETWORKS.items():
+        yield name, model, make_run(photos.parent / name, photos, model)
 
 
 def list_commands(
@@ -102,7 +119,6 @@ def list_commands(
         torch.save(timm.create_model(model, num_classes=NUM_CLASSES).state_dict(), weights)
         commands = {"timm": [*script, *places, "--checkpoint", str(weights)]}
     commands["fieldmark, auto"] = [*predict, str(run), str(photos), *out]
-    # What auto takes where bf16 moves the probabilities of trained weights too far.
     commands["fieldmark, openvino"] = [*commands["fieldmark, auto"], "--backend", "openvino"]
     for precision in ("fp32",) if given.without_int8 else ("fp32", "int8"):
         export = [sys.executable, "-m", "fieldmark", "export", str(run), "--images", "32"]
@@ -244,7 +260,6 @@ def measure_backends(rounds: int, sizes: Sequence[int]) -> list[dict[str, object
 
 def measure_int8(runs: list[Path], rounds: int, sizes: Sequence[int]) -> list[dict[str, object]]:
     """Exports in int8: agreement by the proof, and speed of each runtime."""
-    import fieldmark as fm
     from fieldmark.verbs.exporting import export
 
     rows = []
@@ -447,7 +462,11 @@ def show(rows: list[dict[str, object]], out: Path | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=(*BATCH_SIZES, "endtoend", "peer"))
-    parser.add_argument("words", nargs="*", help="of int8: runs; of peer: model and folder")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        help="of int8: runs; of endtoend: run and folder; of peer: model and folder",
+    )
     parser.add_argument("--timm-inference", type=Path)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
