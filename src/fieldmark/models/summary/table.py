@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
@@ -213,7 +214,10 @@ def _trace_whole(network: nn.Module, image_size: int) -> list[Call]:
 def _measure_training(network: nn.Module, image_size: int, asked: _Training) -> TrainingMemory:
     """Count on a hollow copy, or on a real one where the network needs numbers to run."""
 
-    def measure(copied: nn.Module, device: Device) -> TrainingMemory:
+    # Autocast knows no meta device; torch's fake tensors take twice as long.
+    is_exact = asked.precision == "fp32"
+
+    def measure(copied: nn.Module, device: str) -> TrainingMemory:
         if (device, asked.precision) == ("cpu", "bf16") and isinstance(copied, Classifier):
             take_plain_attention(copied.backbone, image_size, _count_tags(copied))
 
@@ -227,12 +231,13 @@ def _measure_training(network: nn.Module, image_size: int, asked: _Training) -> 
             asked.batch_size,
             asked.optim,
             precision=asked.precision,
-            device=device,
+            device="cpu" if device == "cpu" else asked.device,
         )
 
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            return measure(make_hollow(network, asked.device), asked.device)
+        with nullcontext() if is_exact else FakeTensorMode(allow_non_fake_inputs=True):
+            hollow = "meta" if is_exact else asked.device
+            return measure(make_hollow(network, hollow), hollow)
     except UNFIT_ERRORS:
         if any(parameter.is_meta for parameter in network.parameters()):
             raise

@@ -133,10 +133,10 @@ def _rounded(precision: Precision, device: Device) -> Iterator[None]:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention as GPUs compute it, keeping no (N, N) products for backward.
+    """Attention as processors and GPUs compute it, keeping no (N, N) products for backward.
 
-    Without a GPU torch would take the formula step by step, which keeps them. Left to itself is a
-    learned mask, which keeps them everywhere, and a processor, which is always there.
+    Without a device torch would take the formula step by step, which keeps them; a processor is
+    there, and a mask that is learned is taken so everywhere.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -150,7 +150,7 @@ class _FusedAttention(TorchFunctionMode):
             return func(*args[:3], **options)
         kind = args[0].device.type
         inputs = args[:3]
-        if torch.is_autocast_enabled(kind):
+        if kind != "meta" and torch.is_autocast_enabled(kind):
             inputs = [tensor.to(torch.get_autocast_dtype(kind)) for tensor in inputs]
         fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         is_causal, scale = options.get("is_causal", False), options.get("scale")
