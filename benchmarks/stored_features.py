@@ -22,7 +22,7 @@ from figures import Figure, tell
 from torch import nn
 
 import fieldmark as fm
-from fieldmark.data.loaders import Labels
+from fieldmark.data.columns import Labels
 from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.sources import build_table
 from fieldmark.data.stores import MemoryStore

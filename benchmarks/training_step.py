@@ -28,9 +28,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from fieldmark.models.classifier import build_classifier
+from fieldmark.models.vit.plain_attention import take_plain_attention
 from fieldmark.recipes.schema import Model, Optim
 from fieldmark.training.compiling import compile_network
-from fieldmark.training.layout import choose_memory_format, take_plain_attention
+from fieldmark.training.layout import choose_memory_format
 from fieldmark.training.optimizers import build_optimizer
 
 

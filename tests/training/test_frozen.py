@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fieldmark.data.loaders import Labels
+from fieldmark.data.columns import Labels
 from fieldmark.data.samples import draw_sample
 from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.stores import MemoryStore

@@ -13,7 +13,7 @@ from fieldmark.models.classifier import build_classifier
 from fieldmark.models.features import Features
 from fieldmark.recipes.schema import Model, Optim
 from fieldmark.training import assembly
-from fieldmark.training.layout import choose_memory_format, take_plain_attention
+from fieldmark.training.layout import choose_memory_format
 from fieldmark.training.optimizers import build_optimizer
 from fieldmark.verbs import train
 
@@ -86,35 +86,6 @@ def test_probing_leaves_network_and_random_state_alone() -> None:
     after = classifier.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(p.grad is None and p.device.type == "cpu" for p in classifier.parameters())
-
-
-def count_fused(backbone: nn.Module) -> int:
-    return sum(bool(getattr(layer, "fused_attn", False)) for layer in backbone.modules())
-
-
-@pytest.mark.parametrize(
-    ("name", "patches", "size"),
-    [("vit_tiny_patch16_224", "plain", 128), ("vit-small-data", "plain", 72)],
-)
-def test_attention_of_few_tokens_is_multiplied_out(name: str, patches: str, size: int) -> None:
-    model = Model.model_validate({"name": name, "patches": patches})
-    classifier, _ = build_classifier(model, num_classes=3, image_size=size)
-    assert isinstance(classifier.backbone, nn.Module)
-    images = torch.randn(4, 3, size, size)
-    fused = classifier.eval()(images)
-    assert count_fused(classifier.backbone) == classifier.backbone.num_layers
-    assert take_plain_attention(classifier.backbone, size)
-    assert count_fused(classifier.backbone) == 0
-    assert torch.allclose(classifier(images), fused, atol=1e-5)
-
-
-def test_many_tokens_and_windows_keep_the_attention_they_have() -> None:
-    for name, size in (("vit_tiny_patch16_224", 384), ("levit_128s", 224)):
-        classifier, _ = build_classifier(Model(name=name), num_classes=3, image_size=size)
-        assert isinstance(classifier.backbone, nn.Module)
-        before = count_fused(classifier.backbone)
-        assert not take_plain_attention(classifier.backbone, size)
-        assert count_fused(classifier.backbone) == before
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write("\nfieldmark: stopped. A run goes on by the same command with --resume\n")
         sys.exit(130)
     except (BrokenPipeError, SystemExit) as ended:
-        # The reader (head, less) has gone; there is nobody left to tell. rich makes it an exit of 1.
+        # The reader (head, less) has gone; there is nobody left to tell. rich exits with 1 then.
         if isinstance(ended, SystemExit) and not isinstance(ended.__context__, BrokenPipeError):
             raise
         sys.stderr.close()

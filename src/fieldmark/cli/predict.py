@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ from fieldmark.errors import FieldmarkError
 
 if TYPE_CHECKING:
     from fieldmark.evaluation.answers import PredictedRow
+    from fieldmark.evaluation.caution import Asked
     from fieldmark.exporting.backends import Choice
     from fieldmark.exporting.file_runtimes import FileChoice
 
@@ -87,8 +88,13 @@ def predict(
     columns = dict(pair.partition("=")[::2] for pair in column)
     with stdout_for_results(), output.counting("predicting") as counter:
         chosen = _Chosen(backend)
-        wary = _Wary(_set_method(sets), _threshold(reject), reject_by, calibrated)
-        rows = _open(run, _num_tags(tags), chosen, wary)(
+        asked: Asked = {
+            "sets": _set_method(sets),
+            "reject": _threshold(reject),
+            "reject_by": reject_by,
+            "calibrated": calibrated,
+        }
+        rows = _open(run, _num_tags(tags), chosen, asked)(
             inputs,
             top=1 if out is not None and top == 0 else top,
             columns=columns,
@@ -129,18 +135,8 @@ class _Chosen:
         self.about, self.sentence = dict(choice.to_json()), choice.sentence
 
 
-@dataclass(frozen=True)
-class _Wary:
-    """What `--sets`, `--reject`, `--reject-by` and `--calibrated` ask for."""
-
-    sets: str | None
-    reject: float | bool
-    reject_by: str
-    calibrated: bool
-
-
 def _open(
-    run: Path, num_tags: int, chosen: _Chosen, wary: _Wary
+    run: Path, num_tags: int, chosen: _Chosen, asked: Asked
 ) -> Callable[..., list[PredictedRow]]:
     """What predicts: a run, or without torch an exported file."""
     from fieldmark.exporting.artifact import find_artifact, open_artifact
@@ -153,7 +149,7 @@ def _open(
         return partial(
             opened.predict,
             num_tags=num_tags,
-            caution=opened.caution(**asdict(wary)),
+            caution=opened.caution(**asked),
             backend=chosen.wanted,
             told=chosen.hear,
         )
@@ -168,7 +164,7 @@ def _open(
 
     return partial(
         exported.predict,
-        caution=exported.caution(**asdict(wary)),
+        caution=exported.caution(**asked),
         backend=chosen.wanted,
         told=hear,
     )

@@ -52,7 +52,7 @@ def summary(
     recipe
         Take model, image size, batch size and optimizer from this recipe.
     set_
-        Keys of the recipe: model.patches=rotated model.head=ifa optim.name=sgd ...
+        Keys of the recipe: model.patches=rotated model.head=ifa optim.name=sgd precision=bf16 ...
     depth
         Levels of modules shown; equal neighbours stand in one line.
     """
@@ -74,6 +74,8 @@ def summary(
             batch_size=wanted.optim.batch_size if takes_batch else 1,
             model=wanted.model,
             optim=wanted.optim,
+            precision="fp32" if wanted.precision == "auto" else wanted.precision,
+            device="cpu" if wanted.device in ("auto", "cpu") else "cuda",
         )
     output.answer(_as_json(found), _draw_layers(found, depth), _write_totals(found))
 
@@ -188,14 +190,15 @@ def _write_totals(found: Summary) -> str:
         training.optimizer: training.optimizer_state,
         "kept for backward": training.activations,
     }
-    batch = f"MB at batch size {found.batch_size}, fp32:"
+    batch = f"MB at batch size {found.batch_size},"
+    place = "" if training.precision == "fp32" else f" on {training.device}"
     return "\n".join(
         [
             f"parameters   {found.parameters:,}, trained {found.trainable_parameters:,}",
             f"mult-adds    {found.mult_adds:,} per image",
-            f"memory       {found.total_bytes / MEGA:,.2f} {batch}",
+            f"memory       {found.total_bytes / MEGA:,.2f} {batch} fp32:",
             f"             {_write_sum(sizes)}",
-            f"training     {training.total / MEGA:,.2f} {batch}",
+            f"training     {training.total / MEGA:,.2f} {batch} {training.precision}{place}:",
             f"             {_write_sum(kept)}",
         ]
     )

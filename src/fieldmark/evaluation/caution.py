@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from fieldmark.errors import DataError
 from fieldmark.evaluation.conformal import SetRule, parse_set_method, refuse_multilabel
@@ -29,6 +30,20 @@ class Caution:
 NO_CAUTION = Caution()
 
 
+class Asked(TypedDict, total=False):
+    """The words in which it is asked for.
+
+    sets: lac, aps or raps gives each image its conformal label set. reject: images below the stored
+    threshold (true), or below another one, are unknown; reject_by: probability or energy.
+    calibrated: probabilities are those at the stored temperature.
+    """
+
+    sets: str | None
+    reject: float | bool
+    reject_by: str
+    calibrated: bool
+
+
 def ask_caution(
     task: Task,
     find_calibration: Callable[[], Calibration],
@@ -38,10 +53,10 @@ def ask_caution(
     reject_by: str = "probability",
     calibrated: bool = False,
 ) -> Caution:
-    """What `predict` was asked for, with the temperature and thresholds of a calibration.
+    """What was `Asked` for, with the temperature and thresholds of a calibration.
 
-    reject: true for the stored threshold, or a threshold. `find_calibration` is called, and may
-    raise, only where something is asked for that it holds. Raises `DataError` for a multi-label
+    `find_calibration` is called, and may raise, only where something is asked for that it holds.
+    Raises `DataError` for a multi-label
     task and for the energy of a binary one.
     """
     if sets is None and reject is False and not calibrated:

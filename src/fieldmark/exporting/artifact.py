@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from fieldmark.data.stores import without_place
 from fieldmark.data.table import Table
 from fieldmark.errors import ExportError, FieldmarkError, UnreadableImageError
 from fieldmark.evaluation.answers import PredictedRow
-from fieldmark.evaluation.caution import NO_CAUTION, Caution, ask_caution
+from fieldmark.evaluation.caution import NO_CAUTION, Asked, Caution, ask_caution
 from fieldmark.evaluation.conformal import refuse_multilabel
 from fieldmark.evaluation.inputs import read_inputs
 from fieldmark.evaluation.rejection import RejectionRule
@@ -74,26 +74,12 @@ class Artifact:
         """RGB image -> (3, H, W)."""
         return self.record.preprocessing
 
-    def caution(
-        self,
-        *,
-        sets: str | None = None,
-        reject: float | bool = False,
-        reject_by: str = "probability",
-        calibrated: bool = False,
-    ) -> Caution:
+    def caution(self, **asked: Unpack[Asked]) -> Caution:
         """Ask `predict` for more than the most probable classes, as `Run.caution` does.
 
         Raises `ExportError` where the file holds no calibration.
         """
-        return ask_caution(
-            self.record.task,
-            self._find_calibration,
-            sets=sets,
-            reject=reject,
-            reject_by=reject_by,
-            calibrated=calibrated,
-        )
+        return ask_caution(self.record.task, self._find_calibration, **asked)
 
     def predict(
         self,

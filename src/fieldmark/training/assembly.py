@@ -28,6 +28,7 @@ from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.evaluation.predictions import PredictionsCollector
 from fieldmark.models.classifier import Classifier, HeadOnly, build_classifier
 from fieldmark.models.probabilities import num_outputs
+from fieldmark.models.vit.plain_attention import take_plain_attention
 from fieldmark.recipes import Recipe
 from fieldmark.runs.best import Identity, check_start
 from fieldmark.runs.folder import RunFolder
@@ -37,7 +38,7 @@ from fieldmark.training.decoding import open_stores
 from fieldmark.training.devices import Placement, build_accelerator
 from fieldmark.training.events import Listener, ModelReady, Note
 from fieldmark.training.frozen import Frozen, StoredFeatures, explain_unstored
-from fieldmark.training.layout import choose_memory_format, take_plain_attention
+from fieldmark.training.layout import choose_memory_format
 from fieldmark.training.loop import Mixing, Parts
 from fieldmark.training.losses import build_loss
 from fieldmark.training.objectives import (

@@ -15,7 +15,8 @@ import torch
 import torchvision
 from torch import Tensor
 
-from fieldmark.data.loaders import Batch, Labels, build_loader
+from fieldmark.data.columns import Labels
+from fieldmark.data.loaders import Batch, build_loader
 from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.table import Table
 from fieldmark.errors import UnreadableImageError

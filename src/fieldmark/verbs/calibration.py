@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from fieldmark.data.table import Table
 from fieldmark.errors import DataError, RunChangedError, RunError
-from fieldmark.evaluation.caution import Caution, ask_caution
+from fieldmark.evaluation.caution import Asked, Caution, ask_caution
 from fieldmark.evaluation.conformal import refuse_multilabel
 from fieldmark.evaluation.predictions import Predictions, save_predictions
 from fieldmark.evaluation.rows import predict_table
@@ -73,18 +73,10 @@ def load_calibration(folder: RunFolder) -> Calibration | None:
     return calibration
 
 
-def build_caution(
-    run: Run,
-    *,
-    sets: str | None = None,
-    reject: float | bool = False,
-    reject_by: str = "probability",
-    calibrated: bool = False,
-) -> Caution:
-    """What `predict` was asked for, with the run's own temperature and thresholds.
+def build_caution(run: Run, **asked: Unpack[Asked]) -> Caution:
+    """What was asked for, with the run's own temperature and thresholds.
 
-    reject: true for the stored threshold, or a threshold. Raises `RunError` where something is
-    asked for that the run has not stored.
+    Raises `RunError` where something is asked for that the run has not stored.
     """
 
     def find_calibration() -> Calibration:
@@ -96,14 +88,7 @@ def build_caution(
             )
         return calibration
 
-    return ask_caution(
-        run.recipe.task,
-        find_calibration,
-        sets=sets,
-        reject=reject,
-        reject_by=reject_by,
-        calibrated=calibrated,
-    )
+    return ask_caution(run.recipe.task, find_calibration, **asked)
 
 
 def _validation_images(run: Run) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from fieldmark.data.prepare import hash_table
 from fieldmark.data.sources import build_table, read_table
@@ -18,7 +18,7 @@ from fieldmark.evaluation.augmented import (
     choose_augmentations,
     name_augmentations,
 )
-from fieldmark.evaluation.caution import NO_CAUTION, Caution
+from fieldmark.evaluation.caution import NO_CAUTION, Asked, Caution
 from fieldmark.evaluation.change import Change, measure_change
 from fieldmark.evaluation.doubts import note_doubts
 from fieldmark.evaluation.inputs import read_inputs
@@ -215,25 +215,13 @@ class Run:
         """
         return calibrate_run(self, coverage=coverage, keep=keep, progress=progress)
 
-    def caution(
-        self,
-        *,
-        sets: str | None = None,
-        reject: float | bool = False,
-        reject_by: str = "probability",
-        calibrated: bool = False,
-    ) -> Caution:
-        """Ask `predict` for more than the most probable classes.
+    def caution(self, **asked: Unpack[Asked]) -> Caution:
+        """Ask `predict` for more than the most probable classes: sets="lac", reject=True, ...
 
-        sets: lac, aps or raps gives each image its conformal label set. reject: images below the
-        stored threshold (true), or below another one, are unknown; reject_by: probability or
-        energy. calibrated: probabilities are those at the stored temperature. What is stored comes
-        from `calibrate`; raises `RunError` where it has not been called, `DataError` for a
-        multi-label run.
+        `evaluation.caution.Asked` has the words. What is stored comes from `calibrate`; raises
+        `RunError` where it has not been called, `DataError` for a multi-label run.
         """
-        return build_caution(
-            self, sets=sets, reject=reject, reject_by=reject_by, calibrated=calibrated
-        )
+        return build_caution(self, **asked)
 
     def load_calibration(self) -> Calibration | None:
         """What `calibrate` stored; None where it has not been called."""

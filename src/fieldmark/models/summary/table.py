@@ -16,19 +16,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fieldmark.errors import ImageSizeError, ModelError
 from fieldmark.models.catalog import find_model
 from fieldmark.models.classifier import Classifier, build_classifier
 from fieldmark.models.summary.tracing import Call, expect_tensor, make_hollow, trace
-from fieldmark.models.summary.training_memory import TrainingMemory, measure_training_memory
+from fieldmark.models.summary.training_memory import (
+    Device,
+    Precision,
+    TrainingMemory,
+    measure_training_memory,
+)
 from fieldmark.models.timm_backbone import UNFIT_ERRORS
+from fieldmark.models.vit.plain_attention import take_plain_attention
 from fieldmark.recipes.schema import Model, Optim
 
 BYTES_PER_NUMBER = 4
@@ -101,6 +109,8 @@ def summarize(
     batch_size: int = 1,
     model: Model | None = None,
     optim: Optim | None = None,
+    precision: Precision = "fp32",
+    device: Device = "cpu",
 ) -> Summary:
     """Count what a network is made of, without computing anything.
 
@@ -108,7 +118,8 @@ def summarize(
     (B, K), which stays as it is. `image_size` in px; default: the network's own, for modules
     that have none 224. `num_classes` counts for names. `model` gives the other keys of a recipe
     (patches, head, tags, freeze ...); its weights are not loaded. `optim` names the optimizer
-    whose state the training memory counts; default AdamW.
+    whose state the training memory counts; default AdamW. `precision` and `device` are those
+    of that training; all other numbers are of fp32.
 
     Raises `UnknownModelError`, `ModelError`, and `ImageSizeError` where the network cannot read
     images of that size.
@@ -116,19 +127,29 @@ def summarize(
     for name, value in (("num_classes", num_classes), ("batch_size", batch_size)):
         if value < 1:
             raise ModelError(f"{name}: expected at least 1, not {value}")
-    optim = optim or Optim()
+    training = _Training(batch_size, optim or Optim(), precision, device)
     if isinstance(network, nn.Module):
         size = image_size or int(getattr(network, "image_size", USUAL_SIZE))
-        return _measure(network, type(network).__name__, size, batch_size, optim)
+        return _measure(network, type(network).__name__, size, training)
     size = image_size or find_model(network).image_size
     wanted = (model or Model()).model_copy(update={"name": network})
     try:
         with torch.device("meta"):
             built = _build(wanted, num_classes, size)
-        return _measure(built, network, size, batch_size, optim)
+        return _measure(built, network, size, training)
     except UNFIT_ERRORS:
         # Some networks need numbers while they are built, or while they run.
-        return _measure(_build(wanted, num_classes, size), network, size, batch_size, optim)
+        return _measure(_build(wanted, num_classes, size), network, size, training)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The step whose memory is asked for."""
+
+    batch_size: int
+    optim: Optim
+    precision: Precision
+    device: Device
 
 
 def _build(model: Model, num_classes: int, image_size: int) -> Classifier:
@@ -142,9 +163,7 @@ def _build(model: Model, num_classes: int, image_size: int) -> Classifier:
     )[0]
 
 
-def _measure(
-    network: nn.Module, name: str, image_size: int, batch_size: int, optim: Optim
-) -> Summary:
+def _measure(network: nn.Module, name: str, image_size: int, training: _Training) -> Summary:
     try:
         calls = _trace(make_hollow(network), image_size, "meta")
     except UNFIT_ERRORS:
@@ -158,15 +177,15 @@ def _measure(
         name=name,
         image_size=image_size,
         num_classes=rows[0].output_shape[-1] if rows[0].output_shape else 0,
-        batch_size=batch_size,
+        batch_size=training.batch_size,
         rows=rows,
         parameters=parameters,
         trainable_parameters=sum(row.trainable_parameters for row in rows),
         mult_adds=sum(row.mult_adds for row in rows),
-        input_bytes=batch_size * 3 * image_size**2 * BYTES_PER_NUMBER,
-        forward_backward_bytes=2 * batch_size * weighted,
+        input_bytes=training.batch_size * 3 * image_size**2 * BYTES_PER_NUMBER,
+        forward_backward_bytes=2 * training.batch_size * weighted,
         parameter_bytes=parameters * BYTES_PER_NUMBER,
-        training=_measure_training(network, image_size, batch_size, optim),
+        training=_measure_training(network, image_size, training),
     )
 
 
@@ -192,20 +211,33 @@ def _trace_whole(network: nn.Module, image_size: int) -> list[Call]:
             module.training = is_training
 
 
-def _measure_training(
-    network: nn.Module, image_size: int, batch_size: int, optim: Optim
-) -> TrainingMemory:
+def _measure_training(network: nn.Module, image_size: int, asked: _Training) -> TrainingMemory:
     """Count on a hollow copy, or on a real one where the network needs numbers to run."""
 
+    # Autocast knows no meta device; torch's fake tensors take twice as long.
+    is_exact = asked.precision == "fp32"
+
     def measure(copied: nn.Module, device: str) -> TrainingMemory:
+        if (device, asked.precision) == ("cpu", "bf16") and isinstance(copied, Classifier):
+            take_plain_attention(copied.backbone, image_size, _count_tags(copied))
+
         def run(count: int) -> Tensor:
             images = torch.zeros(count, 3, image_size, image_size, device=device)
             return expect_tensor(_runner(copied, images)())
 
-        return measure_training_memory(copied, run, batch_size, optim)
+        return measure_training_memory(
+            copied,
+            run,
+            asked.batch_size,
+            asked.optim,
+            precision=asked.precision,
+            device="cpu" if device == "cpu" else asked.device,
+        )
 
     try:
-        return measure(make_hollow(network), "meta")
+        with nullcontext() if is_exact else FakeTensorMode(allow_non_fake_inputs=True):
+            hollow = "meta" if is_exact else asked.device
+            return measure(make_hollow(network, hollow), hollow)
     except UNFIT_ERRORS:
         if any(parameter.is_meta for parameter in network.parameters()):
             raise
@@ -216,11 +248,17 @@ def _runner(network: nn.Module, images: Tensor) -> Callable[[], Any]:
     """How the network is called: with tags and all outputs where it has places for them."""
     if not isinstance(network, Classifier):
         return lambda: network(images)
-    embedding = getattr(network.backbone, "tags", None)
-    if embedding is None:
+    num_tags = _count_tags(network)
+    if not num_tags:
         return lambda: network(images)
-    ids = torch.ones(len(images), embedding.max_tokens, dtype=torch.long, device=images.device)
+    ids = torch.ones(len(images), num_tags, dtype=torch.long, device=images.device)
     return lambda: network(images, ids, full=True)
+
+
+def _count_tags(network: Classifier) -> int:
+    """Places for tags."""
+    embedding = getattr(network.backbone, "tags", None)
+    return 0 if embedding is None else int(embedding.max_tokens)
 
 
 def _make_rows(calls: Iterable[Call]) -> Iterable[LayerRow]:

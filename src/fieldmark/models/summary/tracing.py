@@ -43,14 +43,17 @@ class Call:
     receptive_field: int | Literal["all"] | None = None
 
 
-def make_hollow(network: nn.Module) -> nn.Module:
-    """Copy a network without its numbers; the original stays as it is."""
+def make_hollow(network: nn.Module, device: str = "meta") -> nn.Module:
+    """Copy a network without its numbers; the original stays as it is.
+
+    Under torch's `FakeTensorMode` the copy behaves as if it were on `device`.
+    """
     memo: dict[int, Any] = {}
     for parameter in network.parameters():
-        hollow = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-        memo[id(parameter)] = hollow
+        hollow = torch.empty_like(parameter, device=device)
+        memo[id(parameter)] = nn.Parameter(hollow, parameter.requires_grad)
     for buffer in network.buffers():
-        memo[id(buffer)] = buffer.to("meta")
+        memo[id(buffer)] = torch.empty_like(buffer, device=device)
     return copy.deepcopy(network, memo)
 
 
