@@ -70,8 +70,8 @@ def scan_table(
 ) -> Scan:
     """Read each distinct image of `table` once; the result does not depend on `num_workers`.
 
-    `with_fingerprints` takes the thumbnails that look-alikes are found by. With `num_workers` above 1 that many threads share the work. `progress(done, total)`
-    is called as images come in.
+    `with_fingerprints` takes the thumbnails that look-alikes are found by. With `num_workers` above
+    1 that many threads share the work. `progress(done, total)` is called as images come in.
     """
     images = tuple(dict.fromkeys(row.image for row in table.rows))
     facts: dict[str, ImageFacts] = {}
