@@ -19,7 +19,7 @@ _OBJECTS_UNTIL_COLLECTED = 50_000
 # glibc gives every large block back to the system when it is freed, so each picture and each layer
 # gets new pages, which the system clears one by one. Numbers as in malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_BYTES_KEPT = 2**30
+_BYTES_KEPT = 2**28
 
 
 def run() -> NoReturn:
