@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 
@@ -47,3 +49,21 @@ def test_what_was_to_be_done_at_the_end_is_done() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.stdout.endswith(b"done\n")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc's malloc")
+@pytest.mark.parametrize(("setting", "is_kept"), [({}, True), ({"MALLOC_ARENA_MAX": "2"}, False)])
+def test_freed_memory_is_used_again_unless_the_user_says_how(
+    setting: dict[str, str], is_kept: bool
+) -> None:
+    script = (
+        "from pathlib import Path; from fieldmark.cli import program; "
+        "program._keep_freed_memory(); block = b'x' * 2**26; del block; "
+        "print(Path('/proc/self/statm').read_text().split()[1])"
+    )
+    others = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, env=others | setting
+    )
+    held = int(done.stdout) * os.sysconf("SC_PAGE_SIZE")
+    assert (held > 2**26) == is_kept

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fieldmark.data.duplicates import Duplicates, find_duplicates
 from fieldmark.data.prepare import hash_table, prepare_table
+from fieldmark.data.scan import scan_table
 from fieldmark.data.stores import MemoryStore
 from fieldmark.data.table import Row, Table
 from fieldmark.errors import TooManyBadImagesError
-from fieldmark.recipes.schema import Data
+from fieldmark.recipes.schema import Data, Split
 
 
 def picture(seed: int) -> bytes:
@@ -69,3 +71,20 @@ def test_hashes_tell_changed_and_missing_images() -> None:
     after = hash_table(Table(table.rows, store, "test", class_names=table.class_names))
     assert [name for name in before if before[name] != after[name]] == ["0.png", "3.png"]
     assert after["3.png"] == ""
+
+
+def test_fingerprints_are_taken_only_where_look_alikes_are_searched() -> None:
+    copies = {"one.png": ("a", picture(99)), "two.png": ("b", picture(99))}
+    table = table_of(images() | copies)
+    bare = scan_table(table, with_fingerprints=False)
+    assert {facts.fingerprint for facts in bare.facts.values()} == {b""}
+    exact = find_duplicates(scan_table(table)).exact
+    assert find_duplicates(bare, near=False) == Duplicates(exact, ())
+    data = Data(split=Split(near_duplicates=False))
+    assert len(prepare_table(table, data, seed=0).left_out) == 2
+
+
+def test_the_hash_that_runs_keep_of_a_file_never_changes() -> None:
+    # As split.csv of runs made long ago holds it.
+    table = Table((Row("x", ("a",)),), MemoryStore({"x": b"fieldmark"}), "test")
+    assert hash_table(table) == {"x": "c3e8db7a66edc609e7cdf264e75fb1ae"}

@@ -72,7 +72,7 @@ def test_set_above_the_limit_is_decoded_each_time_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "AUTO_LIMIT_BYTES", 2**20)
-    run = Trained(tmp_path / "run")
+    run = Trained(tmp_path / "run", "data.augment.crop_from=whole")
     (sentence,) = run.said
     assert "more than 1 MB; cache=FOLDER keeps any number" in sentence
     assert not run.was_there

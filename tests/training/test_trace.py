@@ -15,6 +15,7 @@ from fieldmark.verbs import train
 EVERYTHING = [
     "data.image_size=32",
     "data.augment.crop_scale=[0.5,1]",
+    "data.augment.crop_from=whole",
     "data.augment.rotation_degrees=10",
     "data.augment.random_erasing=0.3",
     "data.normalize=dataset",

@@ -10,7 +10,7 @@ own neighbours: a ratio test, as D. Lowe's for keypoints (IJCV 2004, section 7.1
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -72,22 +72,33 @@ class Conflict:
     reason: str
 
 
-def find_duplicates(scan: Scan) -> Duplicates:
-    """Group the readable images of a scan; the order in which they were read plays no part."""
+def find_duplicates(scan: Scan, *, near: bool = True) -> Duplicates:
+    """Group the readable images of a scan; the order in which they were read plays no part.
+
+    Without `near` no look-alikes are searched, and the scan needs no fingerprints.
+    """
     copies: defaultdict[str, list[str]] = defaultdict(list)
     for image in sorted(scan.facts):
         copies[scan.facts[image].pixel_hash].append(image)
     # Ordered by what is in the pictures, so that names and rows decide nothing below.
     pictures = [copies[pixel_hash] for pixel_hash in sorted(copies)]
-    exact = sorted(tuple(names) for names in pictures if len(names) > 1)
+    exact = tuple(sorted(tuple(names) for names in pictures if len(names) > 1))
+    return Duplicates(exact, _group_look_alikes(scan, pictures) if near else ())
+
+
+def _group_look_alikes(
+    scan: Scan, pictures: Sequence[Sequence[str]]
+) -> tuple[tuple[str, ...], ...]:
+    """Sorted groups of the names of pictures, each of which stands under one or more of them."""
     prints = b"".join(scan.facts[names[0]].fingerprint for names in pictures)
     fingerprints = np.frombuffer(prints, dtype=np.uint8).reshape(-1, FINGERPRINT_BYTES)
     pairs = find_near_pairs(fingerprints)
-    near = sorted(
-        tuple(sorted(name for index in group for name in pictures[index]))
-        for group in join_pairs((int(first), int(second)) for first, second in pairs)
+    groups = join_pairs((int(first), int(second)) for first, second in pairs)
+    return tuple(
+        sorted(
+            tuple(sorted(name for index in group for name in pictures[index])) for group in groups
+        )
     )
-    return Duplicates(tuple(exact), tuple(near))
 
 
 def find_conflicts(table: Table, duplicates: Duplicates) -> tuple[Conflict, ...]:

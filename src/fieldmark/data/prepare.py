@@ -43,10 +43,11 @@ def prepare_table(
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Read every image once, leave out what cannot be used, and split what remains."""
-    scan = scan_table(table, num_workers=num_workers, progress=progress)
+    near = data.split.near_duplicates
+    scan = scan_table(table, with_fingerprints=near, num_workers=num_workers, progress=progress)
     readable, bad = drop_unreadable(table, scan, data.max_bad)
     left_out = [LeftOut(b.image, b.label, f"unreadable: {b.reason}") for b in bad]
-    duplicates = find_duplicates(scan)
+    duplicates = find_duplicates(scan, near=near)
     clean = readable
     if data.conflicts == "drop" and table.task != "multilabel":
         clean, conflicts = drop_conflicts(readable, duplicates)
