@@ -17,8 +17,9 @@ import statistics
 import torch
 
 from fieldmark.models.classifier import build_classifier
+from fieldmark.models.vit.plain_attention import take_plain_attention
 from fieldmark.recipes.schema import Model, Optim
-from fieldmark.training.layout import choose_memory_format, take_plain_attention
+from fieldmark.training.layout import choose_memory_format
 from fieldmark.training.optimizers import build_optimizer
 
 SIZE, BATCH, STEPS = 128, 32, 3

@@ -37,7 +37,12 @@ PARTS: dict[str, list[list[str]]] = {
         for number in ("1000", "10000", "100000")
     ],
     "multiply": [["multiply_rates.py"]],
-    "step": [["training_step.py"], ["training_step.py", "--profile"], ["attention.py"]],
+    "step": [
+        ["training_step.py"],
+        ["training_step.py", "--profile"],
+        ["attention.py"],
+        ["kept_memory.py"],
+    ],
     "peers": [["peers.py"]],
     "pieces": [["pieces.py"], ["pieces.py", "rpt", "--precision", "bf16"]],
     "patches": [["patches.py"]],
