@@ -149,7 +149,7 @@ def test_only_what_is_shrunk_may_be_decoded_in_part() -> None:
     ):
         transform = build_train_transform(build_record(augment, image_size=64))
         whole = transform.least_size(3000, 4000) == (3000, 4000)
-        assert whole == (augment.cuts_from == "whole")
+        assert whole == (augment.crop_from != "shrunk")
         evaluation = build_eval_transform(build_record(augment, image_size=64))
         assert evaluation.least_size(3000, 4000) == (3000, 4000)
 
