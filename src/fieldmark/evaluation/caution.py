@@ -56,8 +56,7 @@ def ask_caution(
     """What was `Asked` for, with the temperature and thresholds of a calibration.
 
     `find_calibration` is called, and may raise, only where something is asked for that it holds.
-    Raises `DataError` for a multi-label
-    task and for the energy of a binary one.
+    Raises `DataError` for a multi-label task and for the energy of a binary one.
     """
     if sets is None and reject is False and not calibrated:
         return NO_CAUTION
