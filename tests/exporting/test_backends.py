@@ -82,7 +82,6 @@ def test_what_a_rough_way_is_unsure_of_is_computed_again(save_run, monkeypatch) 
         asked.append(len(images))
         return 20 * torch.nn.functional.one_hot(network(images, tags).argmax(1), 3).float()
 
-    monkeypatch.setattr(backends, "build_eager", lambda _: exact)
     monkeypatch.setattr("fieldmark.exporting.trials.build_eager", lambda _: exact)
     monkeypatch.setattr(Trials, "_time", lambda self, way: 1.0 if way is rough else 8.0)
     monkeypatch.setattr(backends, "_BUILDERS", {"bf16": lambda _: rough})
@@ -102,6 +101,28 @@ def test_what_a_rough_way_is_unsure_of_is_computed_again(save_run, monkeypatch) 
     asked.clear()
     torch.testing.assert_close(choice.backend(images, None), exact(images, None))
     assert asked[0] == 4  # three, filled up
+
+
+def test_what_is_not_a_number_never_agrees(save_run, monkeypatch) -> None:
+    predictor, table = opened(save_run(name="test_vit"))
+
+    def broken(images, tags):
+        return torch.full((len(images), 3), torch.nan)
+
+    def first_class(images, tags):
+        """As `argmax` reads what is not a number."""
+        return torch.tensor([9.0, 0.0, 0.0]).expand(len(images), 3)
+
+    monkeypatch.setattr("fieldmark.exporting.trials.build_eager", lambda _: first_class)
+    monkeypatch.setattr(Trials, "_time", lambda self, way: 1.0 if way is broken else 8.0)
+    monkeypatch.setattr(backends, "_BUILDERS", {"bf16": lambda _: broken})
+    monkeypatch.setattr(backends, "FEWEST_IMAGES", 1)
+    monkeypatch.setattr(backends, "_SETUP_SECONDS", {"bf16": 0.0})
+    monkeypatch.setattr(backends, "_computes_bf16", lambda device: True)
+    predictor = replace(predictor, classifier=Exactly(first_class))
+    choice = choose_backend(predictor, table, "auto", bound=0.5)
+    assert choice.name == "eager"
+    assert choice.trials[1].max_difference == 1.0
 
 
 def test_auto_tries_nothing_that_takes_longer_than_it_saves(save_run, monkeypatch) -> None:

@@ -30,6 +30,12 @@ def test_nothing_is_computed_again_where_all_are_sure() -> None:
     assert look(stack(0, 0), None).tolist() == [[9.0, 0.0], [9.0, 0.0]]
 
 
+def test_what_is_not_a_number_is_computed_again() -> None:
+    rough, exact = give([[float("nan"), 0.0]]), give([[9.0, 0.0]])
+    look = SecondLook(rough, exact, below=0.5, task="multiclass")
+    assert look(stack(0), None).tolist() == [[9.0, 0.0]]
+
+
 def test_tags_go_with_their_images() -> None:
     seen = []
 

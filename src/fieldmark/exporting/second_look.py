@@ -36,7 +36,8 @@ class SecondLook:
         """Rough logits, with exact ones in the rows of doubt."""
         logits = self.rough(images, tags).float()
         certainty = measure_certainty(log_probabilities(logits, self.task).exp(), self.task)
-        rows = (certainty < self.below).nonzero()[:, 0]
+        is_sure = certainty >= self.below  # not of what is not a number
+        rows = (~is_sure).nonzero()[:, 0]
         if len(rows):
             filled = torch.cat([rows, rows[:1].expand(-len(rows) % _STEP)])
             again = self.exact(images[filled], None if tags is None else tags[filled])

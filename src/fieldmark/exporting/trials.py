@@ -94,8 +94,11 @@ class Trials:
         return Tried(trial, look, rough.probability)
 
     def _compare(self, probability: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the largest difference from eager (B,), and whether a decision moved (B,)."""
-        difference = (probability - self._plain).abs().max(dim=1).values
+        """Return the largest difference from eager (B,), and whether a decision moved (B,).
+
+        What is not a number differs by as much as probabilities can.
+        """
+        difference = (probability - self._plain).abs().max(dim=1).values.nan_to_num(nan=1.0)
         moved = self._decide(probability) != self._decide(self._plain)
         return difference, moved.reshape(len(moved), -1).any(dim=1)
 

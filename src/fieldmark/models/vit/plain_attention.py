@@ -15,10 +15,10 @@ MOST_PLAIN_TOKENS = 320
 def take_plain_attention(backbone: Backbone, image_size: int, num_tags: int = 0) -> bool:
     """Let a Vision Transformer of few tokens multiply attention out; whether that was done.
 
-    torch's fused attention has no bf16 products of its own there:
-    forward and backward of 65 tokens take 25 ms where two products and a softmax take 5.4, of 197
-    tokens 18 and 7.3 (docs/decisions/0010). What it saves is the memory of the probabilities
-    (B, heads, N, N), so beyond `MOST_PLAIN_TOKENS` it stays.
+    torch's fused attention has no bf16 products of its own on a CPU: forward and backward of 65
+    tokens take 25 ms where two products and a softmax take 5.4 (benchmarks/attention.py). What it
+    saves is the memory of the probabilities (B, heads, N, N), so beyond `MOST_PLAIN_TOKENS` it
+    stays.
     """
     assert isinstance(backbone, nn.Module)
     num_tokens = round(image_size / backbone.stride) ** 2 + num_tags
