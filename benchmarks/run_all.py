@@ -47,7 +47,8 @@ PARTS: dict[str, list[list[str]]] = {
     "pieces": [["pieces.py"], ["pieces.py", "rpt", "--precision", "bf16"]],
     "patches": [["patches.py"]],
     "inference": [
-        ["inference.py", part] for part in ("backends", "int8", "operations", "endtoend")
+        *(["inference.py", part] for part in ("backends", "int8", "operations")),
+        ["predicting.py"],
     ],
     "intervals": [["intervals.py"]],
     "audit": [["audit.py"]],

@@ -35,7 +35,7 @@ class Study:
     nothing. That comes with the training; test needs the backbone once more for each run.
     """
 
-    data: Path
+    data: Path | str
     recipe: str
     epochs: int
     common: tuple[str, ...]
@@ -58,6 +58,11 @@ ADAMW = (
     "optim.schedule=cosine",
     "optim.warmup=0.1",
 )
+
+CROPS = {
+    "crops of the whole image": ("data.augment.crop_from=whole",),
+    "crops of the shrunk image": ("data.augment.crop_from=shrunk",),
+}
 
 STUDIES = {
     "patches": Study(
@@ -120,10 +125,7 @@ STUDIES = {
         recipe="leaves-deit-finetune",
         epochs=3,
         common=FINETUNE,
-        variants={
-            "crops of the whole image": ("data.augment.crop_from=whole",),
-            "crops of the shrunk image": ("data.augment.crop_from=shrunk",),
-        },
+        variants=CROPS,
     ),
     "crops-scratch": Study(
         data=SHARED / "data" / "leaves" / "train.csv",
@@ -138,10 +140,10 @@ STUDIES = {
             "optim.batch_size=32",
             "precision=bf16",
         ),
-        variants={
-            "crops of the whole image": ("data.augment.crop_from=whole",),
-            "crops of the shrunk image": ("data.augment.crop_from=shrunk",),
-        },
+        variants=CROPS,
+    ),
+    "crops-drawn": Study(
+        data="sample:leaves", recipe="quick", epochs=26, common=(), variants=CROPS
     ),
     "tags": Study(
         data=SHARED / "data" / "emoji" / "table.csv",
