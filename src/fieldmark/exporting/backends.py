@@ -177,10 +177,12 @@ def _explain(best: Trial, made: Sequence[Trial], trials: Trials) -> str:
         for t in made
         if not t.fault
     )
-    again = f"; about {best.again:.0%} of the images are computed twice" if best.again else ""
+    rough, _, exact = best.name.partition("+")
+    again = f"; of what {rough} is not sure, about {best.again:.0%}, {exact} computes again"
     return (
         f"the fastest of those whose probabilities differ by at most {trials.bound:g} on "
-        f"{trials.num_images} images ({told}); it differs by up to {best.max_difference:.1e}{again}"
+        f"{trials.num_images} images ({told}); it differs by up to {best.max_difference:.1e}"
+        f"{again if exact else ''}"
     )
 
 
