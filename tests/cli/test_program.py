@@ -58,7 +58,7 @@ def test_freed_memory_is_used_again_unless_the_user_says_how(
 ) -> None:
     script = (
         "from pathlib import Path; from fieldmark.cli import program; "
-        "program._keep_freed_memory(); block = b'x' * 2**26; del block; "
+        "program.keep_freed_memory(); block = b'x' * 2**26; del block; "
         "print(Path('/proc/self/statm').read_text().split()[1])"
     )
     names = ("MALLOC_", "GLIBC_TUNABLES")

@@ -138,7 +138,7 @@ def test_stored_images_are_not_decoded_again(
     def refuse(data: bytes) -> Image.Image:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(loaders, "decode_image", refuse)
+    monkeypatch.setattr(loaders, "decode_pixels", refuse)
     again = Opened(tmp_path, table, transform)
     assert_same(again.epochs(2), expected)
     assert again.said == []

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from fieldmark.data import images, pixels
-from fieldmark.data.images import MAX_JPEG_SCANS, decode_image, probe_image
+from fieldmark.data.images import decode_image, probe_image
+from fieldmark.data.jpeg import MAX_SCANS
 from fieldmark.errors import UnreadableImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
@@ -224,7 +225,7 @@ def test_repeated_scans_are_refused() -> None:
     scan = data[data.rindex(b"\xff\xda") : -2]
     assert decode_image(data[:-2] + scan * 3 + b"\xff\xd9").size == (48, 32)
     with pytest.raises(UnreadableImageError, match="scans are more than the 100 allowed"):
-        decode_image(data[:-2] + scan * MAX_JPEG_SCANS + b"\xff\xd9")
+        decode_image(data[:-2] + scan * MAX_SCANS + b"\xff\xd9")
 
 
 def test_scans_are_counted_in_linear_time() -> None:

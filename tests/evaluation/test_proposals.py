@@ -56,7 +56,7 @@ def build(**keys: object) -> Predictor:
         ColorNet(vocabulary.size),
         "multiclass",
         ("a", "b", "c"),
-        lambda image: torch.tensor(image.getpixel((0, 0)))[:, None, None].expand(3, 8, 8) / 255,
+        lambda pixels: torch.tensor(pixels[0, 0])[:, None, None].expand(3, 8, 8) / 255,
         encode_tags=TagEncoder(vocabulary, section),
     )
 

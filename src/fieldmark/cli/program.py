@@ -25,7 +25,7 @@ _BYTES_KEPT = 2**28
 def run() -> NoReturn:
     """Run the command that was typed, and end."""
     gc.set_threshold(_OBJECTS_UNTIL_COLLECTED)
-    _keep_freed_memory()
+    keep_freed_memory()
     code: str | int | None = 0
     try:
         main()
@@ -34,7 +34,7 @@ def run() -> NoReturn:
     _leave(code if isinstance(code, int) else int(code is not None))
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let freed memory be used again without asking the system, where malloc is glibc's."""
     is_set_by_user = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if sys.platform != "linux" or is_set_by_user:

@@ -61,7 +61,7 @@ class StagedTransform(Protocol):
         """The height and width at which an image of this size may be decoded."""
         ...
 
-    def prepare(self, image: Image.Image) -> Tensor:
+    def prepare(self, image: Image.Image | NDArray[np.uint8]) -> Tensor:
         """RGB image -> (3, h, w) uint8."""
         ...
 
@@ -339,6 +339,6 @@ class DecodedTransform:
     transform: StagedTransform
     images: DecodedImages
 
-    def __call__(self, image: Image.Image, *seed: int) -> Tensor:
+    def __call__(self, image: Image.Image | NDArray[np.uint8], *seed: int) -> Tensor:
         """Transform one image that is in no store."""
         return self.transform(image, *seed)

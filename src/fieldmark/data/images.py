@@ -16,13 +16,14 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -33,15 +34,19 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from fieldmark.data.jpeg import (
+    LeastSize,
+    check_jpeg_scans,
+    decode_plain_jpeg,
+    read_jpeg_header,
+)
 from fieldmark.data.pixels import exif_orientation, to_rgb, turn_upright
 from fieldmark.data.stores import MAX_FILE_BYTES, read_file
 from fieldmark.errors import UnreadableImageError
 
 MAX_PIXELS = 50_000_000
-MAX_JPEG_SCANS = 100
 
-# (height, width) of an image -> the (height, width) that is enough of it.
-LeastSize = Callable[[int, int], tuple[int, int]]
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,13 @@ class ImageHeader:
 
 
 def decode_image(source: str | Path | bytes, *, least_size: LeastSize | None = None) -> Image.Image:
-    """Decode a file, or the bytes of one, into an upright RGB image without metadata.
+    """Decode as `decode_pixels` does, into a picture without metadata."""
+    decoded = _read_and_decode(source, least_size)
+    return decoded if isinstance(decoded, Image.Image) else Image.fromarray(decoded)
+
+
+def decode_pixels(source: str | Path | bytes, *, least_size: LeastSize | None = None) -> Pixels:
+    """Decode a file, or the bytes of one, into the upright RGB pixels (H, W, 3) of an image.
 
     With `least_size` a JPEG may come at a half, a quarter or an eighth of its sides, decoded so
     from its DCT coefficients, which takes a fraction of the time: the smallest that has at least
@@ -67,13 +78,8 @@ def decode_image(source: str | Path | bytes, *, least_size: LeastSize | None = N
     `source` is one: not an image, a format that is not read, empty, truncated, damaged, more
     than 100 MiB or 50 Mpx.
     """
-    if isinstance(source, bytes):
-        return _decode(source, least_size)
-    data = read_file(Path(source))
-    try:
-        return _decode(data, least_size)
-    except UnreadableImageError as error:
-        raise UnreadableImageError(f"{source}: {error}") from error
+    decoded = _read_and_decode(source, least_size)
+    return np.array(decoded) if isinstance(decoded, Image.Image) else decoded
 
 
 def probe_image(data: bytes) -> ImageHeader:
@@ -95,10 +101,25 @@ def probe_image(data: bytes) -> ImageHeader:
         return ImageHeader(name, image.mode, width, height, orientation)
 
 
-def _decode(data: bytes, least_size: LeastSize | None) -> Image.Image:
+def _read_and_decode(
+    source: str | Path | bytes, least_size: LeastSize | None
+) -> Image.Image | Pixels:
+    """Whichever form of the image costs nothing more."""
+    if isinstance(source, bytes):
+        return _decode(source, least_size)
+    data = read_file(Path(source))
+    try:
+        return _decode(data, least_size)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"{source}: {error}") from error
+
+
+def _decode(data: bytes, least_size: LeastSize | None) -> Image.Image | Pixels:
     name = _recognise(data)
     with _guarded(name, data):
         _check_structure(name, data)
+        if name == "JPEG" and (pixels := _decode_jpeg(data, least_size)) is not None:
+            return pixels
         image = _open(name, data)
         if least_size is not None and isinstance(image, JpegImageFile):
             _reduce(image, least_size)
@@ -110,6 +131,17 @@ def _decode(data: bytes, least_size: LeastSize | None) -> Image.Image:
         # Left in place, the EXIF data would turn the picture again in the next pair of hands.
         picture.info = {}
         return picture
+
+
+def _decode_jpeg(data: bytes, least_size: LeastSize | None) -> Pixels | None:
+    """The upright pixels of a flawless JPEG of the usual kind; None where Pillow must judge."""
+    header = read_jpeg_header(data)
+    if header is None or header.height * header.width > MAX_PIXELS:
+        return None
+    pixels = decode_plain_jpeg(data, header, least_size)
+    if pixels is None or header.orientation == 1:
+        return pixels
+    return np.array(turn_upright(Image.fromarray(pixels), header.orientation))
 
 
 def _reduce(image: JpegImageFile, least_size: LeastSize) -> None:
@@ -261,7 +293,7 @@ def _check_structure(name: str, data: bytes) -> None:
     if name == "PNG":
         _check_png_chunks(data)
     elif name == "JPEG":
-        _check_jpeg_scans(data)
+        check_jpeg_scans(data)
     elif name == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
         raise UnreadableImageError(_ends_early(name))
 
@@ -285,28 +317,6 @@ def _check_png_chunks(data: bytes) -> None:
             return
         position = end + 4
     raise UnreadableImageError(_ends_early("PNG"))
-
-
-def _check_jpeg_scans(data: bytes) -> None:
-    """Refuse a JPEG that repeats its scans to burn time: each passes over all pixels anew."""
-    values = np.frombuffer(data, np.uint8)
-    # Four times as fast as bytes.count, which takes as long as a tenth of the decoding.
-    if np.count_nonzero((values[:-1] == 0xFF) & (values[1:] == 0xDA)) <= MAX_JPEG_SCANS:
-        return
-    # The count may come from thumbnails or from a film behind the picture: walk the markers.
-    num_scans = 0
-    position = 2
-    while (found := _JPEG_MARKER.search(data, position)) and found[1] != b"\xd9":
-        num_scans += found[1] == b"\xda"
-        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
-    if num_scans > MAX_JPEG_SCANS:
-        raise UnreadableImageError(
-            f"damaged JPEG: {num_scans} scans are more than the {MAX_JPEG_SCANS} allowed"
-        )
-
-
-# A marker followed by its length: no escaped 0xFF, no restart inside the pixel data.
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 
 
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:

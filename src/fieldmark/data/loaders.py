@@ -14,13 +14,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fieldmark.data.columns import Labels, TagNames, pack_names
 from fieldmark.data.decoded import DecodedImages, DecodedTransform, StagedTransform
-from fieldmark.data.images import decode_image
+from fieldmark.data.images import Pixels, decode_pixels
 from fieldmark.data.sampling import EpochOrder, SampleAddress
 from fieldmark.data.stores import ImageStore
 from fieldmark.data.table import Table
@@ -250,14 +249,14 @@ class _Images(Dataset[_Sample]):
         target = self._labels.read(position)
         try:
             data = self._store.read(self._names[position].as_py())
-            image = decode_image(data)
+            image = decode_pixels(data)
         except UnreadableImageError as error:
             return _Sample(position, target, None, reason=str(error))
         return _Sample(position, target, self._apply(image, address), self._encode(address))
 
     def empty_batch(self) -> Batch:
         """A batch without images, of the shape that others have; a faulty transform fails here."""
-        image = self._apply(Image.new("RGB", (8, 8)), SampleAddress(0, 0))
+        image = self._apply(np.zeros((8, 8, 3), np.uint8), SampleAddress(0, 0))
         return Batch(
             images=torch.empty((0, *image.shape), dtype=image.dtype),
             targets=self._labels.empty(),
@@ -269,7 +268,7 @@ class _Images(Dataset[_Sample]):
         """What makes a `Batch` of what is read."""
         return _Collate(self.empty_batch(), self._encode_tags)
 
-    def _apply(self, image: Image.Image, address: SampleAddress) -> Tensor:
+    def _apply(self, image: Pixels, address: SampleAddress) -> Tensor:
         seed = self._derive_seed("augment", address)
         return self._transform(image) if seed is None else self._transform(image, seed)
 
@@ -343,7 +342,7 @@ class _StagedImages(_Images):
     def _decode(self, position: int) -> tuple[Tensor, bytes]:
         """The prepared pixels, and the bytes that they come from."""
         data = self._store.read(self._names[position].as_py())
-        image = decode_image(data, least_size=self._staged.least_size)
+        image = decode_pixels(data, least_size=self._staged.least_size)
         return self._staged.prepare(image), data
 
 

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fieldmark.errors import FieldmarkError, hint
 from fieldmark.recipes.schema import Task
 from fieldmark.runs.predictor import Predictor
-from fieldmark.transforms import EvalTransform, TransformRecord
+from fieldmark.transforms import EvalTransform, Picture, TransformRecord
 
 SHIFT, CROP_ZOOM, LARGER, SMALLER = 1 / 16, 1 / 0.875, 1.25, 0.8
 
@@ -118,7 +117,7 @@ class AugmentedTransform:
             side: EvalTransform(replace(record, image_size=side)) for side in sorted(sides)
         }
 
-    def __call__(self, image: Image.Image) -> Tensor:
+    def __call__(self, image: Picture) -> Tensor:
         """Transform one image; each size is computed once."""
         canvases = {side: transform(image) for side, transform in self._transforms.items()}
         return torch.stack([self._show(canvases[self._side_of(a)], a) for a in self._augmentations])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.cores import num_cores
-from fieldmark.data.images import decode_image
+from fieldmark.data.images import decode_pixels
 from fieldmark.data.stores import without_place
 from fieldmark.data.table import Table
 from fieldmark.errors import ExportError, FieldmarkError, UnreadableImageError
@@ -246,6 +246,6 @@ def _decoded_ahead(table: Table, preprocess: Preprocessing) -> Iterator[list[_De
 
 def _decode(table: Table, name: str, preprocess: Preprocessing) -> _Decoded:
     try:
-        return _Decoded(name, preprocess(decode_image(table.store.read(name))))
+        return _Decoded(name, preprocess(decode_pixels(table.store.read(name))))
     except UnreadableImageError as error:
         return _Decoded(name, reason=without_place(str(error), name))

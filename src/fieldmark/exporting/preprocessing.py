@@ -60,7 +60,7 @@ class Preprocessing:
             raise ExportError(f"the image transform cannot be used: {found}")
         return found
 
-    def __call__(self, image: Image.Image) -> Values:
+    def __call__(self, image: Image.Image | Pixels) -> Values:
         """Transform one image."""
         values = self.prepare(image).transpose(2, 0, 1).astype(np.float32)  # (3, H, W)
         values /= np.float32(255)
@@ -68,7 +68,7 @@ class Preprocessing:
         values /= np.array(self.std, dtype=np.float32)[:, None, None]
         return values
 
-    def prepare(self, image: Image.Image) -> Pixels:
+    def prepare(self, image: Image.Image | Pixels) -> Pixels:
         """RGB image -> (image_size, image_size, 3) uint8."""
         pixels = np.asarray(image)
         size, side = self.image_size, math.floor(self.image_size / self.crop)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldmark.data.images import decode_image
+from fieldmark.data.images import decode_pixels
 from fieldmark.data.table import Row, Table
 from fieldmark.errors import ExportError, UnreadableImageError
 from fieldmark.evaluation.metrics import compute_metrics
@@ -44,7 +44,7 @@ def read_samples(predictor: Predictor, table: Table, count: int) -> Samples:
     for place in _spread(len(table), count):
         row = table.rows[place]
         try:
-            image = decode_image(table.store.read(row.image))
+            image = decode_pixels(table.store.read(row.image))
         except UnreadableImageError:
             continue
         rows.append(row)

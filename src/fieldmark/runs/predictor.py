@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fieldmark.data.images import decode_image
+from fieldmark.data.images import decode_pixels
 from fieldmark.data.tags import TagEncoder
 from fieldmark.errors import DataError, FieldmarkError
 from fieldmark.models.classifier import Classifier
@@ -19,22 +19,23 @@ from fieldmark.recipes.schema import Task
 from fieldmark.runs.answers import ClassProbability
 from fieldmark.runs.best import Identity, load_best
 from fieldmark.runs.folder import RunFolder
-from fieldmark.transforms import build_eval_transform
+from fieldmark.transforms import Picture, build_eval_transform
 
 
 @dataclass(frozen=True)
 class Predictor:
     """Classifies images as the run's evaluation does.
 
-    `transform` maps an RGB image to (3, H, W) float32. `encode_tags` is there where the network
-    takes tags. `forward` computes what `classifier` does for whole tables, where something faster
-    was chosen: images (B, 3, H, W) and ids of tags (B, T) or None -> logits (B, outputs).
+    `transform` maps an RGB image, or its pixels, to (3, H, W) float32. `encode_tags` is there where
+    the network takes tags. `forward` computes what `classifier` does for whole tables, where
+    something faster was chosen: images (B, 3, H, W) and ids of tags (B, T) or None -> logits
+    (B, outputs).
     """
 
     classifier: Classifier
     task: Task
     class_names: tuple[str, ...]
-    transform: Callable[[Image.Image], Tensor]
+    transform: Callable[[Picture], Tensor]
     device: str = "cpu"
     encode_tags: TagEncoder | None = None
     forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
@@ -62,7 +63,9 @@ class Predictor:
         if top < 1:
             raise FieldmarkError(f"top: expected a number of classes from 1, not {top}")
         ids = self._encode(tags)
-        picture = image.convert("RGB") if isinstance(image, Image.Image) else decode_image(image)
+        picture: Picture = (
+            image.convert("RGB") if isinstance(image, Image.Image) else decode_pixels(image)
+        )
         batch = self.transform(picture)[None].to(self.device)  # (1, 3, H, W)
         with torch.inference_mode():
             logits = self.classifier(batch, ids).float().cpu()  # (1, outputs)

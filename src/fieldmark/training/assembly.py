@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fieldmark.data.decoded import DecodedImages, DecodedTransform, StagedTransform
-from fieldmark.data.images import decode_image
+from fieldmark.data.images import decode_pixels
 from fieldmark.data.loaders import Batches, build_loader
 from fieldmark.data.sampling import EpochOrder
 from fieldmark.data.table import Table
@@ -181,7 +181,7 @@ class Assembler:
             data,
             model_statistics=backbone.statistics,
             dataset_statistics=lambda: measure_statistics(
-                (decode_image(split.store.read(row.image)) for row in split.select("train").rows),
+                (decode_pixels(split.store.read(row.image)) for row in split.select("train").rows),
                 data,
                 interpolation=backbone.interpolation,
             ),

@@ -1,5 +1,6 @@
 """Transforms: images into tensors for training and evaluation, built from one record."""
 
+from fieldmark.transforms.geometry import Picture
 from fieldmark.transforms.mixing import mix_batch
 from fieldmark.transforms.pipelines import (
     EvalTransform,
@@ -15,6 +16,7 @@ from fieldmark.transforms.views import PLAIN, View, ViewTransform, choose_views,
 __all__ = [
     "PLAIN",
     "EvalTransform",
+    "Picture",
     "Preparation",
     "TrainTransform",
     "TransformRecord",

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -13,6 +14,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from fieldmark.transforms.record import Interpolation, Resize
+
+# An RGB image, or its pixels (H, W, 3) uint8.
+Picture = Image.Image | NDArray[np.uint8]
 
 INTERPOLATION_MODES = {
     "bicubic": InterpolationMode.BICUBIC,
@@ -24,9 +28,10 @@ _WHITE = 255
 _HAS_BILINEAR_UINT8 = "AVX" in torch.backends.cpu.get_cpu_capability()
 
 
-def read_pixels(image: Image.Image) -> Tensor:
+def read_pixels(image: Picture) -> Tensor:
     """RGB image -> (3, H, W) uint8. Resizing it is three times as fast as resizing the image."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    pixels = image if isinstance(image, np.ndarray) else np.array(image)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def fit_for_evaluation(
@@ -52,28 +57,26 @@ def fit_side(pixels: Tensor, *, side: int, resize: Resize, interpolation: Interp
     """
     if resize == "shorter":
         pixels = _cut_strip(pixels)
-    height, width = pixels.shape[1:]
-    mode = INTERPOLATION_MODES[interpolation]
-    resized: Tensor = functional.resize(
-        pixels, _size_after(height, width, side, resize), interpolation=mode, antialias=True
-    )
+    height, width = _size_after(pixels.shape[1], pixels.shape[2], side, resize)
+    resized = resize_pixels(pixels, height, width, interpolation)
     return _pad_to_square(resized, side) if resize == "pad" else resized
 
 
-def resize_quickly(pixels: Tensor, side: int, interpolation: Interpolation) -> Tensor:
-    """Resize (3, H, W) uint8, antialiased, to (3, side, side).
+def resize_pixels(pixels: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
+    """Resize (3, H, W) uint8, antialiased, to (3, height, width).
 
     torchvision's `resize` without its overhead, which is as large as the work for small images.
     It hands uint8 to torch where torch has a path for it, and so may be left out there.
     """
-    if tuple(pixels.shape[1:]) == (side, side):
+    if tuple(pixels.shape[1:]) == (height, width):
         return pixels
     if interpolation == "bicubic" or _HAS_BILINEAR_UINT8:
-        # Of a part of an image torch would make three planes, and that takes as long again.
-        batch = pixels[None].contiguous(memory_format=torch.channels_last)
-        return interpolate(batch, (side, side), mode=interpolation, antialias=True)[0]
+        # Of a part of an image, and of a batch whose stride says nothing (that of `pixels[None]`),
+        # torch would make three planes, and that takes as long again.
+        batch = pixels.permute(1, 2, 0).contiguous()[None].permute(0, 3, 1, 2)
+        return interpolate(batch, (height, width), mode=interpolation, antialias=True)[0]
     resized: Tensor = functional.resize(
-        pixels, [side, side], interpolation=INTERPOLATION_MODES[interpolation], antialias=True
+        pixels, [height, width], interpolation=INTERPOLATION_MODES[interpolation], antialias=True
     )
     return resized
 
@@ -87,12 +90,12 @@ def _cut_strip(pixels: Tensor) -> Tensor:
     return middle
 
 
-def _size_after(height: int, width: int, side: int, resize: Resize) -> list[int]:
+def _size_after(height: int, width: int, side: int, resize: Resize) -> tuple[int, int]:
     if resize == "squash":
-        return [side, side]
+        return side, side
     reference = min(height, width) if resize == "shorter" else max(height, width)
     # Integer division, as torchvision rounds; a line one pixel wide stays one.
-    return [max(1, side * height // reference), max(1, side * width // reference)]
+    return max(1, side * height // reference), max(1, side * width // reference)
 
 
 def _pad_to_square(pixels: Tensor, side: int) -> Tensor:

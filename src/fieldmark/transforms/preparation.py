@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
-from fieldmark.transforms.geometry import INTERPOLATION_MODES, fit_for_evaluation, fit_side
+from fieldmark.transforms.geometry import fit_for_evaluation, fit_side, resize_pixels
 from fieldmark.transforms.record import TransformRecord
 
 # Whole images up to this many times the network's pixels are worth storing: a photograph of
@@ -136,8 +135,5 @@ def shrink_to_area(pixels: Tensor, max_px: int, record: TransformRecord) -> Tens
     factor = math.sqrt(max_px / (height * width))
     if factor >= 1.0:
         return pixels
-    size = [max(1, math.floor(height * factor)), max(1, math.floor(width * factor))]
-    resized: Tensor = functional.resize(
-        pixels, size, interpolation=INTERPOLATION_MODES[record.interpolation], antialias=True
-    )
-    return resized
+    smaller = (max(1, math.floor(height * factor)), max(1, math.floor(width * factor)))
+    return resize_pixels(pixels, *smaller, record.interpolation)

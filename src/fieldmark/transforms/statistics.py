@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from PIL import Image
 
 from fieldmark.errors import DataError
 from fieldmark.recipes.schema import Data, Statistics
-from fieldmark.transforms.geometry import fit_for_evaluation, read_pixels
+from fieldmark.transforms.geometry import Picture, fit_for_evaluation, read_pixels
 from fieldmark.transforms.record import check_interpolation
 
 # A channel that never changes is centred but not blown up.
@@ -17,7 +16,7 @@ _SMALLEST_STD = 1 / 255
 
 
 def measure_statistics(
-    images: Iterable[Image.Image], data: Data, *, interpolation: str = "bilinear"
+    images: Iterable[Picture], data: Data, *, interpolation: str = "bilinear"
 ) -> Statistics:
     """Mean and standard deviation per channel, over all pixels that evaluation would see.
 

@@ -10,11 +10,11 @@ import json
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fieldmark.recipes.schema import Augment
 from fieldmark.seeds import derive_seed
+from fieldmark.transforms.geometry import Picture
 from fieldmark.transforms.pipelines import EvalTransform, TrainTransform
 from fieldmark.transforms.record import TransformRecord
 
@@ -85,7 +85,7 @@ class ViewTransform:
         self._plain = EvalTransform(record)
         self._train = TrainTransform(record)
 
-    def __call__(self, image: Image.Image) -> Tensor:
+    def __call__(self, image: Picture) -> Tensor:
         """Transform one image; what is drawn, is drawn from its pixels."""
         plain = self._plain(image)  # (3, H, W)
         digest = ""
@@ -93,7 +93,7 @@ class ViewTransform:
             digest = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
         return torch.stack([self._show(image, plain, digest, view) for view in self._views])
 
-    def _show(self, image: Image.Image, plain: Tensor, digest: str, view: View) -> Tensor:
+    def _show(self, image: Picture, plain: Tensor, digest: str, view: View) -> Tensor:
         if view.number:
             return self._train(image, derive_seed("view", view.number, digest))
         flips = {1: view.vertical_flip, 2: view.horizontal_flip}
