@@ -28,6 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from fieldmark.models.classifier import build_classifier
+from fieldmark.models.side_by_side import lay_side_by_side, multiplies_in_tiles
 from fieldmark.models.vit.plain_attention import take_plain_attention
 from fieldmark.recipes.schema import Model, Optim
 from fieldmark.training.compiling import compile_network
@@ -122,6 +123,8 @@ def build_step(model: str, variant: Variant, options: argparse.Namespace) -> Cal
         classifier.to(memory_format=layout)  # type: ignore[call-overload]
         if variant.bf16 and options.device == "cpu":
             take_plain_attention(classifier.backbone, options.size)
+            if layout == torch.channels_last and multiplies_in_tiles():
+                lay_side_by_side(classifier.backbone)
     classifier.to(options.device).train()
     optimizer = build_optimizer(classifier, Optim(name="sgd", lr=1e-3))
     for group in optimizer.param_groups:

@@ -4,13 +4,15 @@ import copy
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
 from fieldmark.data.samples import draw_sample
-from fieldmark.models.backbones import is_convolutional
+from fieldmark.models.backbones import Backbone, is_convolutional
 from fieldmark.models.classifier import build_classifier
 from fieldmark.models.features import Features
+from fieldmark.models.side_by_side import lay_side_by_side
 from fieldmark.recipes.schema import Model, Optim
 from fieldmark.training import assembly
 from fieldmark.training.layout import choose_memory_format
@@ -103,3 +105,26 @@ def test_only_bf16_on_a_cpu_changes_attention(
     table = draw_sample("leaves", num_images=24, num_classes=2)
     train(table, recipe="quick", overrides=settings, out=tmp_path / "run")
     assert asked == ([0] if precision == "bf16" else [])
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_tiles"), [("bf16", True), ("bf16", False), ("fp32", True)]
+)
+def test_small_maps_lie_side_by_side_where_bf16_is_multiplied_in_tiles(
+    precision: str, has_tiles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def lay(backbone: Backbone) -> int:
+        found.append(lay_side_by_side(backbone))
+        return found[-1]
+
+    monkeypatch.setattr(assembly, "multiplies_in_tiles", lambda: has_tiles)
+    monkeypatch.setattr(assembly, "lay_side_by_side", lay)
+    settings = ["model.name=resnet18", "data.image_size=32", "optim.epochs=1", "device=cpu"]
+    table = draw_sample("leaves", num_images=24, num_classes=2)
+    settings += [f"precision={precision}", "ema=0.9"]
+    run = train(table, recipe="quick", overrides=settings, out=tmp_path / "run")
+
+    assert found == ([4] if precision == "bf16" and has_tiles else [])
+    timm.create_model(f"local-dir:{run.folder.best_dir}", pretrained=True)

@@ -28,6 +28,7 @@ from fieldmark.evaluation.metrics import compute_metrics
 from fieldmark.evaluation.predictions import PredictionsCollector
 from fieldmark.models.classifier import Classifier, HeadOnly, build_classifier
 from fieldmark.models.probabilities import num_outputs
+from fieldmark.models.side_by_side import lay_side_by_side, multiplies_in_tiles
 from fieldmark.models.vit.plain_attention import take_plain_attention
 from fieldmark.recipes import Recipe
 from fieldmark.runs.best import Identity, check_start
@@ -145,6 +146,8 @@ class Assembler:
         if (self.placement.device, self.placement.precision) == ("cpu", "bf16"):
             num_tags = 0 if tags.tokenizer == "off" else tags.max_tokens
             take_plain_attention(classifier.backbone, image_size, num_tags)
+            if memory_format == torch.channels_last and multiplies_in_tiles():
+                lay_side_by_side(classifier.backbone)
 
     def _compile(self, model: nn.Module, sources: Sources) -> nn.Module | None:
         if not self.recipe.compile:
