@@ -1,0 +1,232 @@
+"""`fieldmark study`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from fieldmark.cli.compare import DASH, name_p, name_seconds, start_table
+from fieldmark.cli.output import Counter, Output, stdout_for_results
+from fieldmark.cli.progress import REDRAW_SECONDS
+from fieldmark.planning.studies.expansion import write_value
+
+if TYPE_CHECKING:
+    from fieldmark.evaluation.comparison.records import ComparedPair
+    from fieldmark.planning.studies.tables import Pivot, Spreading
+    from fieldmark.training.events import Event
+    from fieldmark.verbs.study_records import Study, StudyRun
+
+# A mean and a deviation on one line take 15 characters of 80.
+COLUMNS_ON_ONE_LINE = 4
+MOST_COLUMNS = 8
+NAMED_FAILED = 5
+
+
+def study(
+    file: Path,
+    /,
+    *,
+    data: str | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
+    out: Path | None = None,
+    resume: bool = False,
+    output: Output = Output(),
+) -> int:
+    """Train every combination of a study file over its seeds, and compare them on test.
+
+    A frozen backbone runs once; every head, rate, batch size and seed then trains on its stored
+    features in seconds. The exit code is 1 where no run succeeded.
+
+    Parameters
+    ----------
+    file
+        A .yaml file with some of: data, recipe, set (keys of the recipe), grid (keys with lists of
+        values), variants (by name), seeds, metric, baseline, keep_weights.
+    data
+        Labelled images, in place of the file's.
+    set_
+        Change the recipe of every run: key=value, e.g. optim.epochs=10.
+    out
+        The folder of the study. Default: runs/study-FILE; an existing one is refused.
+    resume
+        Go on: finished runs are kept, an interrupted one goes on, what is missing is trained.
+    """
+    from fieldmark.verbs.study import study as study_verb
+    from fieldmark.verbs.study_records import describe
+
+    started = time.monotonic()
+    with stdout_for_results(), output.counting("starting") as counter:
+        view = StudyView(output, counter)
+        found = study_verb(
+            file,
+            data=data,
+            overrides=set_,
+            out=out,
+            resume=resume,
+            listener=view.listen,
+            done=view.tell,
+        )
+    lines = _closing_lines(found, time.monotonic() - started)
+    tables = [] if len(found.failed) == len(found.runs) else _draw_tables(found)
+    output.answer(describe(found), *tables, *lines)
+    return int(len(found.failed) == len(found.runs))
+
+
+class StudyView:
+    """Shows a study while it runs: a bar for the run at hand, a line for each that has ended."""
+
+    def __init__(self, output: Output, counter: Counter) -> None:
+        self.output = output
+        self.counter = counter
+        self.num_ended = 0
+        self.name = ""
+        self.shown_at = 0.0
+
+    def listen(self, event: Event) -> None:
+        """Move the bar."""
+        from fieldmark.training.events import FeaturesStored, ImagesScanned, RunOpened, StepDone
+
+        if isinstance(event, RunOpened):
+            self.name = event.path.name
+        elif isinstance(event, ImagesScanned):
+            self.counter.show("reading images", event.done, event.total)
+        elif isinstance(event, FeaturesStored):
+            self.counter.show("frozen backbone", event.done, event.total)
+        elif isinstance(event, StepDone) and time.monotonic() - self.shown_at > REDRAW_SECONDS:
+            self.shown_at = time.monotonic()
+            done = (event.epoch - 1) * event.num_batches + event.batch
+            self.counter.show(self.name, done, event.num_epochs * event.num_batches)
+
+    def tell(self, run: StudyRun, total: int) -> None:
+        """One line for a run that has ended."""
+        self.num_ended += 1
+        place = f"{self.num_ended:>{len(str(total))}}/{total}"
+        if run.error is not None:
+            self.output.tell(f"{place}  {run.name}  failed: {run.error.splitlines()[0]}")
+            return
+        shown = [name for name in ("accuracy", "macro_f1", "nll") if name in run.scores]
+        scores = "  ".join(f"{name} {run.scores[name]:.3f}" for name in shown)
+        kept = "  (kept)" if run.is_kept else ""
+        self.output.tell(f"{place}  {run.name}  {scores}{kept}")
+
+
+def _draw_tables(found: Study) -> list[Table]:
+    pivot = found.pivot
+    has_room = pivot is not None and len(pivot.columns) <= MOST_COLUMNS
+    tables = [_draw_pivot(found, pivot) if pivot and has_room else _draw_variants(found)]
+    if found.comparison is not None and found.comparison.pairs:
+        tables.append(_draw_pairs(found, found.comparison.pairs))
+    return tables
+
+
+def _draw_pivot(found: Study, pivot: Pivot) -> Table:
+    table = start_table(f"{_title(found)}; {pivot.row_label} down, {pivot.column_label} across")
+    table.add_column(pivot.row_label, no_wrap=True)
+    for name in pivot.columns:
+        table.add_column(name, justify="right")
+    best = _find_best(found)
+    is_narrow = len(pivot.columns) > COLUMNS_ON_ONE_LINE
+    for name, cells in zip(pivot.rows, pivot.cells, strict=True):
+        table.add_row(name, *(_say(cell, best, is_narrow=is_narrow) for cell in cells))
+    return table
+
+
+def _draw_variants(found: Study) -> Table:
+    table = start_table(_title(found))
+    table.add_column("variant", overflow="fold", ratio=1)
+    for title in (found.metric.replace("_", " "), "seeds", "time"):
+        table.add_column(title, justify="right", no_wrap=True)
+    best = _find_best(found)
+    for each in found.variants:
+        table.add_row(
+            each.name,
+            _say(each.scores.get(found.metric), best),
+            str(each.num_seeds),
+            name_seconds(each.seconds),
+        )
+    return table
+
+
+def _draw_pairs(found: Study, pairs: Sequence[ComparedPair]) -> Table:
+    """One line a pair: what a verdict says beside `better` and `worse` is in study.json."""
+    names = _name_variants(found)
+    labels = ", ".join(axis.label for axis in found.axes)
+    table = start_table(f"differences to {names[pairs[0].b]} ({labels})")
+    table.add_column("variant", overflow="fold", ratio=1)
+    for title in ("difference", "95% interval", "p (Holm)"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for pair in pairs:
+        low, high = pair.interval
+        verdict, _, _ = pair.verdict.partition(" on ")
+        table.add_row(
+            names[pair.a],
+            f"{pair.difference:+.3f}",
+            f"{low:+.3f} {DASH} {high:+.3f}",
+            name_p(pair.p_adjusted),
+            Text(verdict, style={"better": "bold green", "worse": "bold red"}.get(verdict, "")),
+        )
+    return table
+
+
+def _name_variants(found: Study) -> dict[str, str]:
+    """By its values alone, where the head of the table says of what they are."""
+    return {
+        each.name: ", ".join(map(write_value, each.settings.values())) for each in found.variants
+    }
+
+
+def _title(found: Study) -> str:
+    count = len(found.seeds)
+    return f"{found.metric.replace('_', ' ')} on test, {count} seed{'s' * (count > 1)}"
+
+
+def _find_best(found: Study) -> Spreading | None:
+    from fieldmark.evaluation.metrics import LOWER_IS_BETTER
+
+    scores = [each.scores[found.metric] for each in found.variants if found.metric in each.scores]
+    sign = 1 if found.metric in LOWER_IS_BETTER else -1
+    return min(scores, key=lambda score: sign * score.mean, default=None)
+
+
+def _say(value: Spreading | None, best: Spreading | None, *, is_narrow: bool = False) -> Text:
+    if value is None:
+        return Text(DASH)
+    told = f"{value.mean:.3f}"
+    if value.deviation is not None:
+        told += f"{chr(10) if is_narrow else ' '}± {value.deviation:.3f}"
+    return Text(told, style="bold" if value is best else "")
+
+
+def _closing_lines(found: Study, seconds: float) -> list[str]:
+    kept = sum(run.is_kept for run in found.runs)
+    trained = len(found.runs) - kept - len(found.failed)
+    lines = [f"note     {note}" for note in found.notes]
+    lines += [f"failed   {run.name}: {run.error}" for run in found.failed[:NAMED_FAILED]]
+    if len(found.failed) > NAMED_FAILED:
+        lines.append(f"failed   and {len(found.failed) - NAMED_FAILED} more: see study.json")
+    lines.append(f"seeds    {_describe_seeds(found)}")
+    if not found.weights_are_kept:
+        lines.append(
+            "weights  of frozen networks are not kept: fieldmark train --resume --out RUN makes them "
+            "again, `keep_weights: true` in the file keeps them"
+        )
+    counts = [f"{trained} trained", f"{kept} kept", f"{len(found.failed)} failed"]
+    told = ", ".join(count for count in counts if not count.startswith("0 "))
+    lines.append(f"runs     {told or 'none'}; {name_seconds(seconds)}")
+    return [*lines, f"stored   {found.path}"]
+
+
+def _describe_seeds(found: Study) -> str:
+    if len(found.seeds) == 1:
+        return "one: differences may be chance; `seeds: 3` shows the spread"
+    pairs = () if found.comparison is None else found.comparison.pairs
+    is_paired = any(pair.test == "t over seeds, paired" for pair in pairs)
+    how = "; each has its own split, so variants are compared seed by seed" if is_paired else ""
+    return f"mean of {len(found.seeds)}, ± is the standard deviation between them{how}"
