@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -207,15 +208,15 @@ def _say(value: Spreading | None, best: Spreading | None, *, is_narrow: bool = F
 def _closing_lines(found: Study, seconds: float) -> list[str]:
     kept = sum(run.is_kept for run in found.runs)
     trained = len(found.runs) - kept - len(found.failed)
-    lines = [f"note     {note}" for note in found.notes]
+    lines = [fill(f"note     {note}", 80, subsequent_indent=" " * 9) for note in found.notes]
     lines += [f"failed   {run.name}: {run.error}" for run in found.failed[:NAMED_FAILED]]
     if len(found.failed) > NAMED_FAILED:
         lines.append(f"failed   and {len(found.failed) - NAMED_FAILED} more: see study.json")
     lines.append(f"seeds    {_describe_seeds(found)}")
     if not found.weights_are_kept:
         lines.append(
-            "weights  of frozen networks are not kept: fieldmark train --resume --out RUN makes them "
-            "again, `keep_weights: true` in the file keeps them"
+            "weights  of frozen networks are not kept: fieldmark train --resume --out RUN\n"
+            "         makes them again; `keep_weights: true` in the file keeps them"
         )
     counts = [f"{trained} trained", f"{kept} kept", f"{len(found.failed)} failed"]
     told = ", ".join(count for count in counts if not count.startswith("0 "))
@@ -228,5 +229,5 @@ def _describe_seeds(found: Study) -> str:
         return "one: differences may be chance; `seeds: 3` shows the spread"
     pairs = () if found.comparison is None else found.comparison.pairs
     is_paired = any(pair.test == "t over seeds, paired" for pair in pairs)
-    how = "; each has its own split, so variants are compared seed by seed" if is_paired else ""
-    return f"mean of {len(found.seeds)}, ± is the standard deviation between them{how}"
+    how = ";\n         each has a split of its own, so variants are compared seed by seed"
+    return f"{len(found.seeds)}: mean ± standard deviation between them{how if is_paired else ''}"

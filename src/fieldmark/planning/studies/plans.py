@@ -123,11 +123,22 @@ def _validate(values: dict[str, Any], faults: list[str]) -> StudyFile | None:
     # The first fault of a place is enough: a union reports one for each of its members.
     by_place = {_dotted(detail): _explain(detail) for detail in reversed(details)}
     faults += reversed(by_place.values())
-    wrong = {str(detail["loc"][0]) for detail in details if detail["loc"]}
+    left: dict[str, Any] = values
+    for detail in details:
+        left = _without(left, detail["loc"])
     try:
-        return StudyFile.model_validate({k: v for k, v in values.items() if k not in wrong})
+        return StudyFile.model_validate(left)
     except ValidationError:
         return None
+
+
+def _without(values: dict[str, Any], place: Sequence[str | int]) -> dict[str, Any]:
+    """The tree without what stands at `place`, or the deepest part of it that there is."""
+    key, rest = str(place[0]), place[1:]
+    inner = values.get(key)
+    if rest and isinstance(inner, dict) and str(rest[0]) in inner:
+        return {**values, key: _without(inner, rest)}
+    return {k: v for k, v in values.items() if k != key}
 
 
 def _dotted(detail: ErrorDetails) -> str:
