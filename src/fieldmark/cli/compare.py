@@ -105,7 +105,7 @@ def _draw_pairs(found: Comparison) -> Table:
     return table
 
 
-def start_table(title: str) -> Table:
+def start_table(title: str | None = None) -> Table:
     """An empty table in the look of results."""
     return Table(
         title=title,

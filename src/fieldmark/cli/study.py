@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
@@ -74,9 +74,10 @@ def study(
             done=view.tell,
         )
     lines = _closing_lines(found, time.monotonic() - started)
-    tables = [] if len(found.failed) == len(found.runs) else _draw_tables(found)
+    is_lost = len(found.failed) == len(found.runs)
+    tables = [] if is_lost else _draw_tables(found)
     output.answer(describe(found), *tables, *lines)
-    return int(len(found.failed) == len(found.runs))
+    return int(is_lost)
 
 
 class StudyView:
@@ -117,17 +118,26 @@ class StudyView:
         self.output.tell(f"{place}  {run.name}  {scores}{kept}")
 
 
-def _draw_tables(found: Study) -> list[Table]:
-    pivot = found.pivot
-    has_room = pivot is not None and len(pivot.columns) <= MOST_COLUMNS
-    tables = [_draw_pivot(found, pivot) if pivot and has_room else _draw_variants(found)]
+def _draw_tables(found: Study) -> list[Text | Table]:
+    """Each table below its title, which may be wider."""
+    count, pivot = len(found.seeds), found.pivot
+    title = f"{found.metric.replace('_', ' ')} on test, {count} seed{'s' * (count > 1)}"
+    shown: list[Text | Table]
+    if pivot is not None and len(pivot.columns) <= MOST_COLUMNS:
+        title += f"; {pivot.row_label} down, {pivot.column_label} across"
+        shown = [Text(title, style="bold"), _draw_pivot(found, pivot)]
+    else:
+        shown = [Text(title, style="bold"), _draw_variants(found)]
     if found.comparison is not None and found.comparison.pairs:
-        tables.append(_draw_pairs(found, found.comparison.pairs))
-    return tables
+        pairs, names = found.comparison.pairs, _name_variants(found)
+        labels = ", ".join(axis.label for axis in found.axes)
+        title = f"differences to {names[pairs[0].b]} ({labels})"
+        shown += [Text(title, style="bold"), _draw_pairs(pairs, names)]
+    return shown
 
 
 def _draw_pivot(found: Study, pivot: Pivot) -> Table:
-    table = start_table(f"{_title(found)}; {pivot.row_label} down, {pivot.column_label} across")
+    table = start_table()
     table.add_column(pivot.row_label, no_wrap=True)
     for name in pivot.columns:
         table.add_column(name, justify="right")
@@ -139,7 +149,7 @@ def _draw_pivot(found: Study, pivot: Pivot) -> Table:
 
 
 def _draw_variants(found: Study) -> Table:
-    table = start_table(_title(found))
+    table = start_table()
     table.add_column("variant", overflow="fold", ratio=1)
     for title in (found.metric.replace("_", " "), "seeds", "time"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -154,11 +164,9 @@ def _draw_variants(found: Study) -> Table:
     return table
 
 
-def _draw_pairs(found: Study, pairs: Sequence[ComparedPair]) -> Table:
+def _draw_pairs(pairs: Sequence[ComparedPair], names: Mapping[str, str]) -> Table:
     """One line a pair: what a verdict says beside `better` and `worse` is in study.json."""
-    names = _name_variants(found)
-    labels = ", ".join(axis.label for axis in found.axes)
-    table = start_table(f"differences to {names[pairs[0].b]} ({labels})")
+    table = start_table()
     table.add_column("variant", overflow="fold", ratio=1)
     for title in ("difference", "95% interval", "p (Holm)"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -181,11 +189,6 @@ def _name_variants(found: Study) -> dict[str, str]:
     return {
         each.name: ", ".join(map(write_value, each.settings.values())) for each in found.variants
     }
-
-
-def _title(found: Study) -> str:
-    count = len(found.seeds)
-    return f"{found.metric.replace('_', ' ')} on test, {count} seed{'s' * (count > 1)}"
 
 
 def _find_best(found: Study) -> Spreading | None:
