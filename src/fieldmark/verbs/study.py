@@ -198,6 +198,8 @@ def _compare(plan: StudyPlan, runs: Sequence[StudyRun]) -> tuple[Comparison | No
     # What is said of each pair is said once, by the command; here it would be said many times.
     of_pairs = tuple(f"{pair.a} and {pair.b}: " for pair in found.pairs)
     notes += [note for note in found.notes if not note.startswith(of_pairs)]
+    if len(plan.seeds) == 1:  # which is said of the study as a whole
+        notes = [note for note in notes if " single seed" not in note]
     return _rename(found, {str(run.path): run.variant for run in ended}), notes
 
 
