@@ -253,3 +253,8 @@ def test_two_axes_make_a_pivot_and_others_none() -> None:
 
 def test_one_seed_has_no_deviation() -> None:
     assert measure_spread([0.5]).deviation is None
+
+
+def test_the_study_of_the_benchmarks_is_one() -> None:
+    found = read_study(Path(__file__).parents[2] / "benchmarks" / "frozen_heads.yaml")
+    assert len(found.variants) * len(found.seeds) == 27

@@ -110,12 +110,12 @@ class StudyView:
         self.num_ended += 1
         place = f"{self.num_ended:>{len(str(total))}}/{total}"
         if run.error is not None:
-            self.output.tell(f"{place}  {run.name}  failed: {run.error.splitlines()[0]}")
+            reason, _, _ = run.error.partition(". ")
+            self.output.tell(f"{place}  {run.name}  failed: {reason}")
             return
-        shown = [name for name in ("accuracy", "macro_f1", "nll") if name in run.scores]
-        scores = "  ".join(f"{name} {run.scores[name]:.3f}" for name in shown)
-        kept = "  (kept)" if run.is_kept else ""
-        self.output.tell(f"{place}  {run.name}  {scores}{kept}")
+        score = f"{run.metric.replace('_', ' ')} {run.scores[run.metric]:.3f}"
+        end = "kept" if run.is_kept else _name_seconds(run.seconds)
+        self.output.tell(f"{place}  {run.name}  {score}  {end}")
 
 
 def _draw_tables(found: Study) -> list[Text | Table]:
@@ -149,17 +149,19 @@ def _draw_pivot(found: Study, pivot: Pivot) -> Table:
 
 
 def _draw_variants(found: Study) -> Table:
+    """One line a variant, with its value on each axis, or its name where it has none."""
     table = start_table()
-    table.add_column("variant", overflow="fold", ratio=1)
+    for label in [axis.label for axis in found.axes] or ["variant"]:
+        table.add_column(label, overflow="fold")
     for title in (found.metric.replace("_", " "), "seeds", "time"):
         table.add_column(title, justify="right", no_wrap=True)
     best = _find_best(found)
     for each in found.variants:
         table.add_row(
-            each.name,
+            *(map(write_value, each.settings.values()) if each.settings else [each.name]),
             _say(each.scores.get(found.metric), best),
             str(each.num_seeds),
-            name_seconds(each.seconds),
+            _name_seconds(each.seconds),
         )
     return table
 
@@ -212,11 +214,9 @@ def _closing_lines(found: Study, seconds: float) -> list[str]:
     kept = sum(run.is_kept for run in found.runs)
     trained = len(found.runs) - kept - len(found.failed)
     lines = [fill(f"note     {note}", 80, subsequent_indent=" " * 9) for note in found.notes]
-    lines += [f"failed   {run.name}: {run.error}" for run in found.failed[:NAMED_FAILED]]
-    if len(found.failed) > NAMED_FAILED:
-        lines.append(f"failed   and {len(found.failed) - NAMED_FAILED} more: see study.json")
+    lines += _describe_failed(found)
     lines.append(f"seeds    {_describe_seeds(found)}")
-    if not found.weights_are_kept:
+    if not found.weights_are_kept and len(found.failed) < len(found.runs):
         lines.append(
             "weights  of frozen networks are not kept: fieldmark train --resume --out RUN\n"
             "         makes them again; `keep_weights: true` in the file keeps them"
@@ -225,6 +225,25 @@ def _closing_lines(found: Study, seconds: float) -> list[str]:
     told = ", ".join(count for count in counts if not count.startswith("0 "))
     lines.append(f"runs     {told or 'none'}; {name_seconds(seconds)}")
     return [*lines, f"stored   {found.path}"]
+
+
+def _name_seconds(value: float | None) -> str:
+    return f"{value:.1f} s" if value is not None and value < 10 else name_seconds(value)
+
+
+def _describe_failed(found: Study) -> list[str]:
+    """A line for each variant of which runs failed, with the reason of the first."""
+    by_variant: dict[str, list[StudyRun]] = {}
+    for run in found.failed:
+        by_variant.setdefault(run.variant, []).append(run)
+    lines = []
+    for name, runs in list(by_variant.items())[:NAMED_FAILED]:
+        seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(str(run.seed) for run in runs)}"
+        text = f"failed   {name}, {seeds}: {runs[0].error}"
+        lines.append(fill(text, 80, subsequent_indent=" " * 9))
+    if len(by_variant) > NAMED_FAILED:
+        lines.append(f"failed   {len(by_variant) - NAMED_FAILED} variants more: see study.json")
+    return lines
 
 
 def _describe_seeds(found: Study) -> str:

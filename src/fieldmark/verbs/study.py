@@ -120,7 +120,7 @@ def _refuse_changed(planned: Sequence[_Planned]) -> None:
 
 def _try(plan: StudyPlan, planned: _Planned, shared: SharedData, listener: Listener) -> StudyRun:
     variant, recipe, path = planned.variant, planned.recipe, planned.path
-    told = StudyRun(path.name, variant.name, recipe.seed, path, scores={})
+    told = StudyRun(path.name, variant.name, recipe.seed, path, plan.file.metric, scores={})
     was_finished = is_finished(RunFolder(path))
     try:
         folder = run_trial(recipe, path, shared, listener)

@@ -17,14 +17,16 @@ from fieldmark.runs.study_folder import StudyFolder
 class StudyRun:
     """One variant with one seed.
 
-    scores: every metric on test; empty where the run failed, which `error` then explains.
-    seconds: of training, as `compare` counts them. is_kept: it was there before.
+    metric: what the study compares by. scores: every metric on test; empty where the run failed,
+    which `error` then explains. seconds: of training, as `compare` counts them. is_kept: it was
+    there before.
     """
 
     name: str
     variant: str
     seed: int
     path: Path
+    metric: str
     scores: Mapping[str, float]
     seconds: float | None = None
     error: str | None = None
