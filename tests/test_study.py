@@ -196,7 +196,9 @@ def test_a_study_goes_on_where_it_was_stopped(
     assert kept.stat().st_mtime_ns == written
     assert sum(isinstance(e, EpochDone) for e in trained) == 7 * 2
     assert [run.scores for run in study.runs] == [run.scores for run in whole.study.runs]
+    (kept.parent / "best").mkdir()  # weights that somebody made again
     again = fm.study(keys, out=out, resume=True)
+    assert (kept.parent / "best").exists()
     assert all(run.is_kept for run in again.runs)
     assert again.comparison == study.comparison
 

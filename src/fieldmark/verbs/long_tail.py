@@ -107,8 +107,7 @@ def long_tail(
         for method in METHODS:
             own = resolve_recipe(table, _change(base, method, seed))
             path = folder / f"{method.replace(' ', '-')}-s{seed}"
-            run = run_trial(own, path, shared, heard)
-            run.drop_weights()
+            run = run_trial(own, path, shared, heard, keep_weights=False)
             trial = Trial(method, seed, path, _score(run))
             trials.append(trial)
             if done is not None:

@@ -123,7 +123,8 @@ def _try(plan: StudyPlan, planned: _Planned, shared: SharedData, listener: Liste
     told = StudyRun(path.name, variant.name, recipe.seed, path, plan.file.metric, scores={})
     was_finished = is_finished(RunFolder(path))
     try:
-        folder = run_trial(recipe, path, shared, listener)
+        keeps = _keeps_weights(plan, recipe)
+        folder = run_trial(recipe, path, shared, listener, keep_weights=keeps)
         scores = compute_metrics(load_predictions(folder.predictions_path("test")))
     except FieldmarkError as error:
         return replace(told, error=str(error))
@@ -132,8 +133,6 @@ def _try(plan: StudyPlan, planned: _Planned, shared: SharedData, listener: Liste
             f"metric '{plan.file.metric}': the predictions of {path} do not tell it. They tell "
             f"{', '.join(scores)}. Change it, and go on by --resume"
         )
-    if not _keeps_weights(plan, recipe):
-        folder.drop_weights()
     seconds = folder.load_environment().get("seconds")
     return replace(told, scores=scores, seconds=seconds, is_kept=was_finished)
 

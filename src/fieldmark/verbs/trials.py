@@ -70,10 +70,13 @@ class SharedData:
         self.listener(ImagesScanned(done, total))
 
 
-def run_trial(recipe: Recipe, path: Path, data: SharedData, listener: Listener) -> RunFolder:
+def run_trial(
+    recipe: Recipe, path: Path, data: SharedData, listener: Listener, *, keep_weights: bool
+) -> RunFolder:
     """A run with predictions of its test split: the one that is there, or a new one.
 
-    An interrupted run goes on from its checkpoint. The recipe must be resolved. Raises
+    An interrupted run goes on from its checkpoint, which is removed at the end, and so is `best/`
+    without `keep_weights`. A finished one stays as it is. The recipe must be resolved. Raises
     `RunChangedError` where there is a run of another recipe.
     """
     folder = RunFolder(path.absolute())
@@ -81,21 +84,24 @@ def run_trial(recipe: Recipe, path: Path, data: SharedData, listener: Listener) 
         changed = name_changes(folder.load_recipe(), recipe)
         if changed:
             raise RunChangedError(describe_changes(folder, changed))
+        return folder
+    # A run that has its split reads it from its own folder.
+    prepared = None if folder.split_path.is_file() else data.prepare(recipe)
+    table = data.read(recipe)
+    train_run(
+        table,
+        recipe,
+        path,
+        resume=path.exists(),
+        prepared=prepared,
+        spacing_seconds=SPACING_SECONDS,
+        listener=listener,
+    )
+    predict_test(Run(folder, table), listener)
+    if keep_weights:
+        folder.drop_checkpoint()
     else:
-        # A run that has its split reads it from its own folder.
-        prepared = None if folder.split_path.is_file() else data.prepare(recipe)
-        table = data.read(recipe)
-        train_run(
-            table,
-            recipe,
-            path,
-            resume=path.exists(),
-            prepared=prepared,
-            spacing_seconds=SPACING_SECONDS,
-            listener=listener,
-        )
-        predict_test(Run(folder, table), listener)
-    folder.drop_checkpoint()
+        folder.drop_weights()
     return folder
 
 
