@@ -11,36 +11,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Literal
+from typing import Any
 
 import fieldmark as fm
 from fieldmark.training.events import Event, Finished
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 VIT = SHARED / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k.pth"
-CACHE = Path(tempfile.gettempdir()) / "fieldmark-variants"
 METRICS = ("accuracy", "macro_f1", "nll")
 
 
 @dataclass(frozen=True)
 class Study:
-    """Variants by name, each as overrides on top of what all of them share.
-
-    scored: on test as the best epoch answers, or on val as the last epoch does, which selects
-    nothing. That comes with the training; test needs the backbone once more for each run.
-    """
+    """Variants by name, each as overrides on top of what all of them share."""
 
     data: Path | str
     recipe: str
     epochs: int
     common: tuple[str, ...]
     variants: dict[str, tuple[str, ...]]
-    scored: Literal["test", "val"] = "test"
 
 
 FINETUNE = (
@@ -106,19 +99,6 @@ STUDIES = {
                 "model.head_token_norm=true",
             ),
         },
-    ),
-    "frozen-heads": Study(
-        data=SHARED / "data" / "leaves" / "train.csv",
-        recipe="leaves-deit-frozen",
-        epochs=20,
-        # The backbone runs once for all 27 runs (but once more for the class tokens of all layers).
-        common=(*FINETUNE[:3], "views=1", f"cache={CACHE}"),
-        variants={
-            f"{head}, batch {batch}": (f"model.head={head}", f"optim.batch_size={batch}")
-            for batch in (16, 64, 256)
-            for head in ("linear", "mlp", "ifa")
-        },
-        scored="val",
     ),
     "crops": Study(
         data=SHARED / "data" / "leaves" / "train.csv",
@@ -212,10 +192,6 @@ def _run(
         "seconds": round(finished[0].seconds, 1),
         "images_per_second": round(finished[0].images_per_second, 1),
     }
-    if study.scored == "val":
-        last = json.loads((path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-        scores = {f"val_{key}": round(last[f"val_{key}"], 4) for key in METRICS}
-        return {"variant": variant, "seed": seed, **scores, **told}
     evaluation = run.evaluate()
     scores = {f"test_{key}": round(evaluation.metrics[key], 4) for key in METRICS}
     if evaluation.without_tags is not None:

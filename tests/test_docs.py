@@ -15,8 +15,11 @@ from fieldmark.cli.app import COMMANDS, main
 from fieldmark.models.catalog import find_model
 from fieldmark.models.classifier import build_classifier
 from fieldmark.models.summary.table import summarize
+from fieldmark.planning.studies.plans import read_study
+from fieldmark.planning.studies.schema import StudyFile
 from fieldmark.recipes import list_recipes, read_recipe
 from fieldmark.recipes.schema import Model
+from fieldmark.recipes.values import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,6 +87,14 @@ def test_trainings_of_the_models_page_have_recipes_that_build(line: str) -> None
     build_classifier(
         model, num_classes=14, image_size=recipe.data.image_size, tag_vocabulary_size=55
     )
+
+
+def test_the_study_of_the_models_page_is_one() -> None:
+    (file,) = [body for kind, body in FENCES if kind == "yaml"]
+    plan = read_study(parse_yaml(file))
+    assert (len(plan.variants), plan.seeds) == (9, (0, 1, 2))
+    named = re.findall(r"^\| `([a-z_]+)` \| (?!\d)", MODELS.partition("## 13.")[2], re.MULTILINE)
+    assert named == [field.alias or key for key, field in StudyFile.model_fields.items()]
 
 
 def test_counts_of_networks_on_the_models_page_are_right() -> None:

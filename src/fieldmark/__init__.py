@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fieldmark.verbs import Check, Evaluation, Run, check, compare, inspect, load_run, train
     from fieldmark.verbs.ensemble import ensemble
     from fieldmark.verbs.long_tail import long_tail
+    from fieldmark.verbs.study import study
+    from fieldmark.verbs.study_records import Study
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Recipe",
     "Row",
     "Run",
+    "Study",
     "Summary",
     "Table",
     "check",
@@ -47,6 +50,7 @@ __all__ = [
     "long_tail",
     "read_recipe",
     "read_table",
+    "study",
     "summarize",
     "train",
 ]
@@ -59,6 +63,7 @@ _HOMES = {
     "Recipe": "fieldmark.recipes",
     "Row": "fieldmark.data.table",
     "Run": "fieldmark.verbs",
+    "Study": "fieldmark.verbs.study_records",
     "Summary": "fieldmark.models.summary.table",
     "Table": "fieldmark.data.table",
     "check": "fieldmark.verbs",
@@ -69,6 +74,7 @@ _HOMES = {
     "long_tail": "fieldmark.verbs.long_tail",
     "read_recipe": "fieldmark.recipes",
     "read_table": "fieldmark.data.sources",
+    "study": "fieldmark.verbs.study",
     "summarize": "fieldmark.models.summary.table",
     "train": "fieldmark.verbs",
 }

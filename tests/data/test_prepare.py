@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fieldmark.data.duplicates import Duplicates, find_duplicates
-from fieldmark.data.prepare import hash_table, prepare_table
+from fieldmark.data.prepare import hash_table, prepare_table, scan_images
 from fieldmark.data.scan import scan_table
 from fieldmark.data.stores import MemoryStore
 from fieldmark.data.table import Row, Table
@@ -88,3 +88,12 @@ def test_the_hash_that_runs_keep_of_a_file_never_changes() -> None:
     # As split.csv of runs made long ago holds it.
     table = Table((Row("x", ("a",)),), MemoryStore({"x": b"fieldmark"}), "test")
     assert hash_table(table) == {"x": "c3e8db7a66edc609e7cdf264e75fb1ae"}
+
+
+def test_images_that_were_scanned_before_are_divided_the_same() -> None:
+    table, reads = table_of(images()), []
+    scan = scan_images(table, Data(), progress=lambda done, total: reads.append(done))
+    assert reads[-1] == 40
+    for seed in (0, 1):
+        again = prepare_table(table, Data(), seed=seed, scan=scan)
+        assert again == prepare_table(table, Data(), seed=seed)

@@ -31,6 +31,7 @@ COMMANDS = {
     "predict": ("predict:predict", "Classify files, folders and tables."),
     "inspect": ("inspect:inspect", "Look inside a run: figures of what it learned and why."),
     "compare": ("compare:compare", "Hold runs against each other: intervals, tests, costs."),
+    "study": ("study:study", "Train a grid of recipes over seeds, and compare them."),
     "long-tail": ("long_tail:long_tail", "Compare remedies for rare classes."),
     "export": ("export:export", "Write a run as an ONNX file or a timm folder, with a proof."),
     "report": ("report:report", "Write the HTML report of runs anew."),

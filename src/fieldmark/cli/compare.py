@@ -65,7 +65,7 @@ def _as_json(found: Comparison) -> dict[str, object]:
 
 def _draw_rows(found: Comparison) -> Table:
     """Scores and costs; spread only where there are seeds to have one."""
-    table = _table(f"{found.split}: {found.num_images:,} images")
+    table = start_table(f"{found.split}: {found.num_images:,} images")
     table.add_column("run", overflow="fold", ratio=1)
     table.add_column(found.metric.replace("_", " "), justify="right", no_wrap=True)
     table.add_column("seeds ± sd", justify="right", no_wrap=True)
@@ -78,7 +78,7 @@ def _draw_rows(found: Comparison) -> Table:
             f"{row.metrics[found.metric]:.4f}\n{low:.3f} {DASH} {high:.3f}",
             _name_seeds(row, found.metric),
             _shorten(row.parameters),
-            _name_seconds(row.seconds),
+            name_seconds(row.seconds),
             _shorten(row.images_per_second),
             DASH if row.peak_memory_mb is None else f"{row.peak_memory_mb:,.0f}",
         )
@@ -86,7 +86,7 @@ def _draw_rows(found: Comparison) -> Table:
 
 
 def _draw_pairs(found: Comparison) -> Table:
-    table = _table("differences")
+    table = start_table("differences")
     table.add_column("run, against", overflow="fold", ratio=2)
     table.add_column("difference", justify="right", no_wrap=True)
     table.add_column("relative", justify="right", no_wrap=True)
@@ -99,13 +99,14 @@ def _draw_pairs(found: Comparison) -> Table:
             f"{pair.a}\n{pair.b}",
             f"{pair.difference:+.4f}\n{low:+.3f} {DASH} {high:+.3f}",
             change,
-            _name_p(pair.p_adjusted),
+            name_p(pair.p_adjusted),
             Text.assemble(_colour(pair), (f"\n{pair.test}", "dim")),
         )
     return table
 
 
-def _table(title: str) -> Table:
+def start_table(title: str | None = None) -> Table:
+    """An empty table in the look of results."""
     return Table(
         title=title,
         box=box.SIMPLE_HEAD,
@@ -127,7 +128,8 @@ def _name_seeds(row: ComparedRow, metric: str) -> str:
     return f"{row.num_seeds} ± {row.spread[metric]:.3f}"
 
 
-def _name_p(value: float) -> str:
+def name_p(value: float) -> str:
+    """A p-value in four digits."""
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
@@ -141,7 +143,8 @@ def _shorten(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def _name_seconds(value: float | None) -> str:
+def name_seconds(value: float | None) -> str:
+    """A duration in two or three digits."""
     if value is None:
         return DASH
     if value < 60:

@@ -14,8 +14,9 @@ from fieldmark.cli.results import describe_part
 from fieldmark.cli.train import DataOptions
 
 if TYPE_CHECKING:
+    from fieldmark.planning.studies.tables import Spreading
     from fieldmark.training.events import Event
-    from fieldmark.verbs.long_tail import LongTail, MethodScore, Spreading, Trial
+    from fieldmark.verbs.long_tail import LongTail, MethodScore, Trial
 
 NAMES = {
     "accuracy": "accuracy",

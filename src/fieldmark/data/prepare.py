@@ -40,11 +40,16 @@ def prepare_table(
     *,
     seed: int,
     num_workers: int = 0,
+    scan: Scan | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Read every image once, leave out what cannot be used, and split what remains."""
+    """Read every image once, leave out what cannot be used, and split what remains.
+
+    `scan` is what `scan_images` told of the same table and section before, for another seed.
+    """
     near = data.split.near_duplicates
-    scan = scan_table(table, with_fingerprints=near, num_workers=num_workers, progress=progress)
+    if scan is None:
+        scan = scan_images(table, data, num_workers=num_workers, progress=progress)
     readable, bad = drop_unreadable(table, scan, data.max_bad)
     left_out = [LeftOut(b.image, b.label, f"unreadable: {b.reason}") for b in bad]
     duplicates = find_duplicates(scan, near=near)
@@ -62,6 +67,18 @@ def prepare_table(
         if row.image not in kept
     ]
     return Prepared(split, _hashes(split, scan), tuple(left_out))
+
+
+def scan_images(
+    table: Table,
+    data: Data,
+    *,
+    num_workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Read every image as `prepare_table` needs it; no seed plays a part."""
+    near = data.split.near_duplicates
+    return scan_table(table, with_fingerprints=near, num_workers=num_workers, progress=progress)
 
 
 def hash_table(table: Table) -> Mapping[str, str]:

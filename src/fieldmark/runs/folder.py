@@ -302,8 +302,12 @@ class RunFolder:
 
     def drop_weights(self) -> None:
         """Remove the weights of a run whose predictions are all that is wanted of it."""
-        for path in (self.best_dir, self.last_dir.parent):
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(self.best_dir, ignore_errors=True)
+        self.drop_checkpoint()
+
+    def drop_checkpoint(self) -> None:
+        """Remove what a finished run would have gone on from."""
+        shutil.rmtree(self.last_dir.parent, ignore_errors=True)
 
     def drop_decoded(self) -> None:
         """Remove the decoded images of a run that has finished."""

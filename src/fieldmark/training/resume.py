@@ -41,17 +41,22 @@ def open_run_folder(path: Path, recipe: Recipe, resume: bool) -> RunFolder:
 
 
 def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    then, now = (_flatten(r.model_dump(mode="json")) for r in (folder.load_recipe(), recipe))
-    changed = [
-        f"{key}: {then.get(key)} -> {now.get(key)}"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key) and key not in _FREE_ON_RESUME
-    ]
+    changed = name_changes(folder.load_recipe(), recipe)
     if changed:
         raise RunChangedError(
             f"{folder.path}: was started with another recipe ({'; '.join(changed)}). "
             f"Resume it by `--recipe {folder.recipe_path}`, or train a new run"
         )
+
+
+def name_changes(before: Recipe, after: Recipe) -> list[str]:
+    """`key: value before -> value after` of every key that a run may not go on with changed."""
+    then, now = (_flatten(recipe.model_dump(mode="json")) for recipe in (before, after))
+    return [
+        f"{key}: {then.get(key)} -> {now.get(key)}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key) and key not in _FREE_ON_RESUME
+    ]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

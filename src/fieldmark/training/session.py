@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fieldmark.data.prepare import hash_table, prepare_table
+from fieldmark.data.prepare import Prepared, hash_table, prepare_table
 from fieldmark.data.table import Table
 from fieldmark.errors import FieldmarkError, SplitError
 from fieldmark.models.classifier import Classifier
@@ -55,6 +55,8 @@ def train_run(
     *,
     resume: bool = False,
     profile: bool = False,
+    prepared: Prepared | None = None,
+    spacing_seconds: float = 0.0,
     listener: Listener,
 ) -> RunFolder:
     """Train one run into the folder `path` and return it; everything on the way is an event.
@@ -62,6 +64,10 @@ def train_run(
     With `resume`, an interrupted run goes on from its last checkpoint and ends with the weights
     that it would have had; a run that is already finished is left as it is. With `profile`, the
     folder tells where the time went, and an event does.
+
+    `prepared` is what `prepare_table` made of `table` for this recipe, where it is at hand.
+    `spacing_seconds`: at the end of an epoch the checkpoint is written only if the one before is
+    so old; a run that is shorter then leaves `best/` alone, and cannot be gone on with.
     """
     check_objective(recipe)
     folder = open_run_folder(path, recipe, resume)
@@ -73,7 +79,9 @@ def train_run(
             listener(RunOpened(folder.path, resumed_at))
             placement = choose_placement(recipe)
             meter = EnergyMeter.start(placement.device)
-            session = _Session(folder, recipe, placement, listener, meter, profile)
+            session = _Session(
+                folder, recipe, placement, listener, meter, profile, prepared, spacing_seconds
+            )
             session.run(table, checkpoint, progress)
     except FieldmarkError:
         # Nothing was learned yet: the corrected command may take the same name.
@@ -93,6 +101,8 @@ class _Session:
     listener: Listener
     meter: EnergyMeter
     is_watched: bool = False
+    prepared: Prepared | None = None
+    spacing_seconds: float = 0.0
 
     def run(self, table: Table, checkpoint: Checkpoint | None, progress: Progress) -> None:
         for note in table.notes:
@@ -154,7 +164,7 @@ class _Session:
         return split
 
     def _prepare(self, table: Table) -> Table:
-        prepared = prepare_table(
+        prepared = self.prepared or prepare_table(
             table,
             self.recipe.data,
             seed=self.recipe.seed,
@@ -200,8 +210,9 @@ class _Session:
                     self._save_best(parts, identity, progress)
                 self.folder.save_metrics(progress.lines)
                 board.write(progress.lines[-1])
-                self._save_last(parts, progress)
-                saved_at = time.monotonic()
+                if time.monotonic() - saved_at >= self.spacing_seconds:
+                    self._save_last(parts, progress)
+                    saved_at = time.monotonic()
 
     def _judge_compiling(self, parts: Parts, progress: Progress) -> CompileGain | None:
         """Whatever tells if compiling pays; a resumed run has no batches to compare with."""

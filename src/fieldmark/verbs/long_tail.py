@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 
 from fieldmark.data.class_sizes import PARTS
-from fieldmark.data.sources import build_table
 from fieldmark.data.table import Table
-from fieldmark.errors import DataError, FieldmarkError, RecipeError, RunChangedError
+from fieldmark.errors import DataError, FieldmarkError, RecipeError
 from fieldmark.evaluation.class_scores import GroupScore, score_groups
-from fieldmark.evaluation.collect import collect_predictions
 from fieldmark.evaluation.metrics import compute_metrics
-from fieldmark.evaluation.predictions import Predictions, load_predictions, save_predictions
-from fieldmark.models.classifier import HeadOnly
+from fieldmark.evaluation.predictions import load_predictions
+from fieldmark.planning.studies.tables import Spreading, measure_spread
 from fieldmark.recipes import Recipe
-from fieldmark.runs.best import load_best
 from fieldmark.runs.folder import RunFolder
-from fieldmark.training.assembly import EVAL_BATCH_SIZE
-from fieldmark.training.devices import choose_placement
 from fieldmark.training.events import Event, Listener
-from fieldmark.training.frozen import Frozen
-from fieldmark.verbs.run import Run
-from fieldmark.verbs.training import resolve_recipe, train
+from fieldmark.verbs.training import resolve_recipe
+from fieldmark.verbs.trials import SharedData, run_trial
 
 PLAIN = "plain"
 # What each changes in the section `loss`, but for sampling.
@@ -50,14 +43,6 @@ class Trial:
     seed: int
     path: Path
     scores: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Spreading:
-    """Mean over seeds, and the standard deviation between them (None for a single seed)."""
-
-    mean: float
-    deviation: float | None
 
 
 @dataclass(frozen=True)
@@ -113,14 +98,17 @@ def long_tail(
     folder = Path(out or Path("runs") / f"long-tail-{Path(source).stem}").absolute()
     if base.cache in ("auto", "off"):
         base = base.model_copy(update={"cache": str(folder / "cache")})
-    table = data if isinstance(data, Table) else build_table(base.data, base.task)
+    heard = listener or _ignore
+    shared = SharedData(heard, data if isinstance(data, Table) else None)
+    table = shared.read(base)
     trials = []
     chosen = tuple(range(base.seed, base.seed + seeds))
     for seed in chosen:
         for method in METHODS:
             own = resolve_recipe(table, _change(base, method, seed))
             path = folder / f"{method.replace(' ', '-')}-s{seed}"
-            trial = Trial(method, seed, path, _score(_try(table, own, path, listener or _ignore)))
+            run = run_trial(own, path, shared, heard, keep_weights=False)
+            trial = Trial(method, seed, path, _score(run))
             trials.append(trial)
             if done is not None:
                 done(trial, seeds * len(METHODS))
@@ -166,41 +154,6 @@ def _change(recipe: Recipe, method: str, seed: int) -> Recipe:
     )
 
 
-def _try(table: Table, recipe: Recipe, path: Path, listener: Listener) -> RunFolder:
-    """A run with predictions of its test split: the one that is there, or a new one."""
-    tested = RunFolder(path).predictions_path("test")
-    if tested.is_file():
-        folder = RunFolder.open(path)
-        if folder.load_recipe() != recipe:
-            raise RunChangedError(
-                f"{path}: was trained with another recipe. Give another --out, or remove the folder"
-            )
-        return folder
-    run = train(table, recipe=recipe, out=path, resume=path.exists(), listener=listener)
-    save_predictions(_predict(run, listener), tested)
-    run.folder.drop_weights()
-    return run.folder
-
-
-def _predict(run: Run, listener: Listener) -> Predictions:
-    """Predictions of the test split from stored features, which are computed where they lack."""
-    test = run.select_images("test")
-    placement = choose_placement(run.recipe)
-    classifier, identity = load_best(run.folder.find_best())
-    frozen = Frozen(run.folder, run.recipe, placement, listener)
-    # As val, of which the plain view is stored: evaluation shows no other.
-    as_val = test.with_rows([replace(row, split="val") for row in test.rows])
-    stored = frozen.store(classifier, identity, as_val)
-    loader = stored.eval_loader(test, batch_size=EVAL_BATCH_SIZE)
-    return collect_predictions(
-        HeadOnly(classifier.to(placement.device)),
-        loader,
-        test,
-        device=placement.device,
-        precision=placement.precision,
-    )
-
-
 def _score(folder: RunFolder) -> dict[str, float]:
     metrics = compute_metrics(load_predictions(folder.predictions_path("test")))
     return {
@@ -222,14 +175,11 @@ def _summarize(method: str, trials: Sequence[Trial]) -> MethodScore:
     differences = {}
     if method != PLAIN:
         differences = {
-            name: _spread([t.scores[name] - plain[t.seed][name] for t in own]) for name in names
+            name: measure_spread([t.scores[name] - plain[t.seed][name] for t in own])
+            for name in names
         }
-    scores = {name: _spread([trial.scores[name] for trial in own]) for name in names}
+    scores = {name: measure_spread([trial.scores[name] for trial in own]) for name in names}
     return MethodScore(method, scores, differences)
-
-
-def _spread(values: Sequence[float]) -> Spreading:
-    return Spreading(mean(values), stdev(values) if len(values) > 1 else None)
 
 
 def _ignore(event: Event) -> None:
