@@ -116,8 +116,14 @@ class Rotations(nn.Module):
 
 
 def is_eager_on_cpu(images: Tensor) -> bool:
-    """Whether images are on a CPU, and what is done to them is not being recorded for elsewhere."""
-    return images.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether images are on a CPU, and no graph is made of what is done to them."""
+    return images.device.type == "cpu" and not is_recorded()
+
+
+def is_recorded() -> bool:
+    """Whether this call makes a graph, which has to serve every batch, and other runtimes."""
+    is_traced: bool = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    return is_traced or torch.compiler.is_compiling()
 
 
 def join_patches(rotated: Tensor) -> Tensor:

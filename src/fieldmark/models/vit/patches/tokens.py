@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fieldmark.errors import ModelError
 from fieldmark.models.vit.patches.folded import Folded, Turn, fold, measure, project_folded
-from fieldmark.models.vit.patches.rotation import Rotations, join_patches
+from fieldmark.models.vit.patches.rotation import Rotations, is_recorded, join_patches
 from fieldmark.models.vit.patches.views import count_views, flatten_patches, stack_views
 from fieldmark.recipes.schema import Patches
 
@@ -124,7 +124,7 @@ class ViewTokens(nn.Module):
     def _fold(self, dtype: torch.dtype) -> Folded:
         """Fold, or return what was folded of the same parameters where no gradient is asked for."""
         parameters = (*self.norm.parameters(), *self.proj.parameters())
-        is_kept = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        is_kept = not (torch.is_grad_enabled() or is_recorded())
         if not is_kept or any(parameter.is_inference() for parameter in parameters):
             self._kept = None
             return self._fold_anew(dtype)
@@ -148,7 +148,7 @@ class ViewTokens(nn.Module):
     def _folds(self, images: Tensor) -> bool:
         if self.formulation != "quicker":
             return self.formulation == "folded"
-        if torch.compiler.is_compiling():
+        if is_recorded():
             # One graph for every batch size; what depends on weights alone is folded beforehand.
             return is_folding_quicker(self.patch_size)
         if not torch.is_grad_enabled():
