@@ -122,7 +122,7 @@ def is_eager_on_cpu(images: Tensor) -> bool:
 
 def is_recorded() -> bool:
     """Whether this call makes a graph, which has to serve every batch, and other runtimes."""
-    is_traced: bool = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return is_traced or torch.compiler.is_compiling()
 
 
