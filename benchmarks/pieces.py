@@ -22,6 +22,7 @@ import torch
 from figures import Figure, tell
 from torch import Tensor, nn
 
+from fieldmark.cli.program import keep_freed_memory
 from fieldmark.data.tags import TagEncoder, TagVocabulary
 from fieldmark.models.classifier import Classifier, build_classifier
 from fieldmark.recipes.schema import Model, Optim, Tags
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the rows there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the program does
     measure = {"ifa": measure_ifa, "rpt": measure_rpt, "tags": measure_tags}
     rows: list[dict[str, object]] = []
     for what in options.what:

@@ -27,6 +27,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from fieldmark.cli.program import keep_freed_memory
 from fieldmark.models.classifier import build_classifier
 from fieldmark.models.side_by_side import lay_side_by_side, multiplies_in_tiles
 from fieldmark.models.vit.plain_attention import take_plain_attention
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    keep_freed_memory()  # as the program does; the plain step gets the same
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.profile:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from fieldmark.errors import ImageSizeError, ModelError
-from fieldmark.models.vit.patches import ViewPatchEmbed, build_patch_embedding, render_views
+from fieldmark.models.vit.patches import ViewPatchEmbed, build_patch_embedding, folded, render_views
 from fieldmark.models.vit.patches.tokens import is_folding_quicker
 from fieldmark.recipes.schema import Patches
 
@@ -130,8 +130,8 @@ def test_folded_equals_the_definition_in_training(angles: str) -> None:
         gradients = torch.autograd.grad(tokens.square().sum(), [images, *parameters])
         assert all(gradient.abs().sum() > 0 for gradient in gradients), names
         results.append((tokens, *gradients))
-    for folded, stacked in zip(*results, strict=True):
-        torch.testing.assert_close(folded, stacked, atol=1e-9, rtol=1e-9)
+    for quick, stacked in zip(*results, strict=True):
+        torch.testing.assert_close(quick, stacked, atol=1e-9, rtol=1e-9)
 
 
 def flat_images(size: int) -> torch.Tensor:
@@ -175,6 +175,54 @@ def test_bfloat16_autocast_is_as_exact_folded_as_by_definition(kind: str) -> Non
     assert errors[0] < 2 * errors[1]
 
 
+@pytest.mark.parametrize("is_training", [True, False])
+def test_a_few_images_at_a_time_are_as_exact_as_all(
+    is_training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding = build("rotated", 24, 6).double().train(is_training)
+    images = torch.randn(5, 3, 24, 24, dtype=torch.float64, requires_grad=True)
+    results = []
+    for most in (10**9, 2 * images[0].numel()):
+        monkeypatch.setattr(folded, "PART_VALUES", most)
+        torch.manual_seed(3)
+        tokens = run(embedding, images, "folded")
+        results.append((tokens, *torch.autograd.grad(tokens.square().sum(), images)))
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(whole, parts, atol=1e-10, rtol=0)
+
+
+def test_folded_weights_are_kept_until_a_parameter_changes() -> None:
+    embedding = build("rotated", 24, 6)
+    images = torch.randn(2, 3, 24, 24)
+
+    def check() -> None:
+        with torch.no_grad():
+            for _ in range(2):
+                expected = run(embedding, images, "stacked")
+                tokens = run(embedding, images, "folded")
+                torch.testing.assert_close(tokens, expected, atol=1e-4, rtol=0)
+
+    check()
+    kept = embedding.views._kept
+    check()
+    assert embedding.views._kept is kept is not None
+    optimizer = torch.optim.AdamW(embedding.parameters(), lr=0.1, fused=True)
+    embedding(images).square().sum().backward()
+    optimizer.step()
+    check()
+    assert embedding.views._kept is not kept
+    embedding.load_state_dict({k: -v for k, v in embedding.state_dict().items()})
+    check()
+    with torch.inference_mode():
+        embedding.views.norm.weight.mul_(2)
+    check()
+    embedding.views.proj.bias.data = torch.ones(32)
+    check()
+    embedding, images = embedding.double(), images.double()
+    check()
+    assert copy.deepcopy(embedding).views._kept is None
+
+
 def test_odd_patches_are_computed_by_the_definition() -> None:
     embedding = build("rotated", 21, 7)
     images = torch.randn(2, 3, 21, 21)
@@ -186,6 +234,7 @@ def test_odd_patches_are_computed_by_the_definition() -> None:
 def test_folding_is_for_large_patches_and_many_tokens() -> None:
     assert is_folding_quicker(16, 32 * 196, 192) and not is_folding_quicker(16, 196, 192)
     assert not is_folding_quicker(4, 10**6, 192)
+    assert is_folding_quicker(16) and not is_folding_quicker(4)
 
 
 def test_any_size_of_channels_works() -> None:

@@ -16,6 +16,7 @@ from fieldmark.models.vit.patches.rotation import (
     Rotations,
     draw_angles,
     find_sources,
+    join_patches,
     rotate,
 )
 
@@ -115,10 +116,37 @@ def test_reflection_repeats_the_border_pixel() -> None:
         torch.testing.assert_close(reflected, inside, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("fill", ["zeros", "edge", "reflect"])
+def test_drawn_angles_read_the_pixels_of_rotate(fill: Fill) -> None:
+    rotations = Rotations(
+        image_size=32, patch_size=8, angles="per_image", interpolation="nearest", fill=fill
+    )
+    images = torch.randn(2, 3, 32, 32)
+    angles = draw_angles(2)
+    turned = join_patches(rotations.turn(images, angles))
+    expected = rotate(images, angles, "nearest", fill)
+    assert (turned != expected).float().mean() < 1e-3  # places between two pixels
+
+
+@pytest.mark.parametrize("fill", ["zeros", "edge", "reflect"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_evaluation_is_exported_as_it_is_computed(fill: Fill, interpolation: Interpolation) -> None:
+    rotations = Rotations(
+        image_size=48, patch_size=16, angles="fixed", interpolation=interpolation, fill=fill
+    )
+    images = torch.randn(2, 3, 48, 48)
+    exported = torch.export.export(rotations, (images,)).module()
+    assert torch.equal(exported(images), rotations(images))
+
+
 def turn(angles: Angles, *, is_training: bool, batch: int = 3) -> torch.Tensor:
-    rotations = Rotations(image_size=24, angles=angles, interpolation="nearest", fill="zeros")
+    rotations = Rotations(
+        image_size=24, patch_size=4, angles=angles, interpolation="nearest", fill="zeros"
+    )
     image = torch.randn(1, 1, 24, 24, generator=torch.Generator().manual_seed(1))
-    turned: torch.Tensor = rotations.train(is_training)(image.expand(batch, -1, -1, -1))
+    turned: torch.Tensor = join_patches(
+        rotations.train(is_training)(image.expand(batch, -1, -1, -1))
+    )
     return turned
 
 
@@ -160,7 +188,9 @@ def test_as_published_draws_one_pair_per_batch_in_evaluation_too() -> None:
 
 
 def test_other_sizes_than_the_one_built_for_are_turned_too() -> None:
-    rotations = Rotations(image_size=24, angles="fixed", interpolation="nearest", fill="zeros")
+    rotations = Rotations(
+        image_size=24, patch_size=4, angles="fixed", interpolation="nearest", fill="zeros"
+    )
     images = torch.randn(2, 3, 12, 16)
     middle = torch.tensor([[MIDDLE_ANGLE, -MIDDLE_ANGLE]])
-    assert torch.equal(rotations(images), rotate(images, middle, "nearest", "zeros"))
+    assert torch.equal(join_patches(rotations(images)), rotate(images, middle, "nearest", "zeros"))
