@@ -151,7 +151,8 @@ class ViewTokens(nn.Module):
         if is_recorded():
             # One graph for every batch size; what depends on weights alone is folded beforehand.
             return is_folding_quicker(self.patch_size)
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and images.device.type != "meta":
+            # Folded once for many batches; where only shapes are computed, this is the one batch.
             return is_folding_quicker(self.patch_size)
         num_tokens = images.shape[0] * images.shape[2] * images.shape[3] // self.patch_size**2
         return is_folding_quicker(self.patch_size, num_tokens, self.proj.out_features)
