@@ -192,6 +192,8 @@ def command_of_timm(
     words = f"--train-split train --val-split val --model {model} --num-classes {NUM_CLASSES}"
     words += f" --img-size {SIZE} -b {BATCH} --epochs {options.epochs} --warmup-epochs 0"
     words += f" --sched cosine --opt sgd --lr {RATES[model]} -j {options.workers} --device cpu"
+    if model.startswith("vit"):  # whose position embeddings are of one size
+        words += f" --model-kwargs img_size={SIZE}"
     if flags:
         words += " --amp --amp-dtype bfloat16 --channels-last"
     script = str(options.timm_train)

@@ -41,6 +41,7 @@ PARTS: dict[str, list[list[str]]] = {
         ["training_step.py"],
         ["training_step.py", "--profile"],
         ["attention.py"],
+        ["small_maps.py"],
         ["kept_memory.py"],
     ],
     "peers": [["peers.py"]],
