@@ -24,7 +24,7 @@ from fieldmark.errors import ExportError
 from fieldmark.exporting.packages import need_package
 from fieldmark.exporting.record import INPUT, OUTPUT
 from fieldmark.exporting.runtimes import open_session
-from fieldmark.exporting.smoothing import smooth
+from fieldmark.exporting.smoothing import Correction, smooth, take_back
 
 Values = NDArray[np.float32]
 
@@ -54,7 +54,8 @@ def quantize(model: onnx.ModelProto, calibration: Values) -> Iterator[Quantized]
     need_package("onnxruntime", extra="onnx", what="int8")
     del model.graph.value_info[:]  # the exporter's shapes are not those that are left now
     exact = outputs_of(model, calibration[:RANKING_IMAGES])
-    how = ", evened out behind layer norms" if smooth(model, calibration) else ""
+    corrections = smooth(model, calibration)
+    how = ", evened out behind layer norms" if corrections else ""
     told = f"MinMax on {len(calibration)} training images{how}"
     layers = _layers(model)
     if not layers:
@@ -67,7 +68,7 @@ def quantize(model: onnx.ModelProto, calibration: Values) -> Iterator[Quantized]
         return tuple(name.rpartition("/")[0] for name in kept)
 
     with tempfile.TemporaryDirectory() as folder:
-        quantizer = _Quantizer(model, calibration, Path(folder))
+        quantizer = _Quantizer(model, calibration, corrections, Path(folder))
         yield Quantized(quantizer(deciding), name_layers(deciding), told)
         if len(large) == 1:
             return
@@ -99,11 +100,18 @@ def _rank(
 class _Quantizer:
     """One network and its ranges, quantised in several ways."""
 
-    def __init__(self, model: onnx.ModelProto, calibration: Values, folder: Path) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        calibration: Values,
+        corrections: Mapping[str, Correction | None],
+        folder: Path,
+    ) -> None:
         from onnxruntime.quantization import CalibrationMethod
         from onnxruntime.quantization.calibrate import create_calibrator
 
         self._source = folder / "fp32.onnx"
+        self._corrections = corrections
         self._kinds = list(LAYERS)
         if not any(node.op_type == "LayerNormalization" for node in model.graph.node):
             # The residual stream of a transformer does not fit 8 bits, a CNN's does.
@@ -134,8 +142,10 @@ class _Quantizer:
             # Layers of a transformer write to fp32: their sums have outliers that 8 bits cut off.
             options["OpTypesToExcludeOutputQuantization"] = list(LAYERS)
         with _silence():
+            source = load_model_with_shape_infer(self._source)
+            take_back(source, self._corrections, kept)
             quantizer = QDQQuantizer(
-                load_model_with_shape_infer(self._source),
+                source,
                 per_channel=True,
                 reduce_range=False,
                 weight_qType=QuantType.QInt8,

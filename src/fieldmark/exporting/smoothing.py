@@ -29,25 +29,37 @@ _SMALLEST = 1e-5
 Values = NDArray[np.float32]
 
 
-def smooth(model: onnx.ModelProto, images: Values) -> list[str]:
-    """Even out, in place, what the linear layers of a transformer read; return their nodes' names.
+@dataclass(frozen=True)
+class Correction:
+    """The mean error (O,) that 8 bits add to a layer, which was taken off its bias beforehand."""
+
+    bias: str
+    error: Values
+
+
+def smooth(model: onnx.ModelProto, images: Values) -> dict[str, Correction | None]:
+    """Even out, in place, what the linear layers of a transformer read.
 
     images: (N, 3, H, W) to measure the inputs of layers on. Behind a layer norm the factors cost
     nothing; elsewhere one product per channel is put in front of the layer. The model then says
     the same as before, but for the means of the errors that 8 bits will add: those are taken off.
+    Returns what was taken off by the name of the layer's node, None where it has no bias: a layer
+    that stays in fp32 must get it back (`take_back`).
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     sources = _sources(model, weights)
     if not sources:
-        return []
+        return {}
     seen = _measure(model, [source.name for source in sources], images)
     biases = _biases(model, weights)
+    corrections: dict[str, Correction | None] = {}
     for source, values in zip(sources, seen, strict=True):
         matrices = [_read(weights[reader.input[1]]) for reader in source.readers]  # (D, O) each
         factor, errors = _best_factor(values, matrices)
         for reader, matrix, error in zip(source.readers, matrices, errors, strict=True):
             _write(weights[reader.input[1]], matrix * factor[:, None])
             bias = biases.get(reader.output[0])
+            corrections[reader.name] = None if bias is None else Correction(bias.name, error)
             if bias is not None:
                 _write(bias, _read(bias) - error)
         if source.norm is None:
@@ -55,7 +67,19 @@ def smooth(model: onnx.ModelProto, images: Values) -> list[str]:
             continue
         for name in source.norm.input[1:]:
             _write(weights[name], _read(weights[name]) / factor)
-    return [reader.name for source in sources for reader in source.readers]
+    return corrections
+
+
+def take_back(
+    model: onnx.ModelProto, corrections: Mapping[str, Correction | None], kept: Sequence[str]
+) -> None:
+    """Give, in place, the layers that stay in fp32 their own bias again."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name in kept:
+        correction = corrections.get(name)
+        if correction is not None:
+            bias = tensors[correction.bias]
+            _write(bias, _read(bias) + correction.error)
 
 
 def _best_factor(seen: _Seen, matrices: Sequence[Values]) -> tuple[Values, list[Values]]:
